@@ -15,6 +15,7 @@ from servernf.host.compiling import (
 
 HERE = Path(__file__).parent
 FOLDERS = (HERE / "c", HERE / "nfs")
+WIRE = HERE.parent / "wire"
 HOST = ("channel.c", "messages.c", "privileges.c", "ticking.c")
 """Of `servernf.host.c`."""
 FLAGS = (
@@ -31,11 +32,17 @@ FLAGS = (
 )
 
 
-def build(*, dpdk: bool, sanitized: bool = False) -> Path:
-    """The executable, with DPDK's ports or none; EnvironmentMissing says what lacks."""
-    own: dict[str, bytes] = {}
+def own_files() -> dict[str, bytes]:
+    """The C files of the engine and its NFs by name, and the PRF, of which there is one source."""
+    own = {name: (WIRE / name).read_bytes() for name in ("prf.c", "prf.h")}
     for folder in FOLDERS:
         own |= c_files(folder)
+    return own
+
+
+def build(*, dpdk: bool, sanitized: bool = False) -> Path:
+    """The executable, with DPDK's ports or none; EnvironmentMissing says what lacks."""
+    own = own_files()
     known, libraries = dpdk_flags() if dpdk else ((), ())
     names = [*sorted(name for name in own if name.endswith(".c")), *HOST]
     libraries = (*libraries, *hyperscan_flags())

@@ -8,7 +8,7 @@ outlives it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from servernf.dpdk.forms import Making, forms
@@ -20,11 +20,14 @@ from servernf.python.runtime.tables import CompiledCall, Exit, Instance, Tables,
 from servernf.wire.errors import ReportedError, ServerError
 from servernf.wire.fields import Fields, parsed
 
-FRAMES_IN, FRAMES_OUT, BUSY_NS, BATCHES, FULL_BATCHES, LOST = range(6)
+FRAMES_IN, FRAMES_OUT, BUSY_NS, BATCHES, FULL_BATCHES, UNTOLD, LOST = range(7)
 """Of the memory's first words."""
 _TIMED, _TIMED_PACKETS, _TIMED_NS, _RECENT, _RECENT_TIMES = 0, 1, 2, 3, 64
 """`enum time` (c/boundary.h): words behind an instance's counters."""
 _TIMES = _RECENT + _RECENT_TIMES
+_KNOWN_TABLES = 16
+"""Of which notes are understood: they may be told after the tables that they mean."""
+_KEY = struct.Struct("=3I4xQ")
 _NOTHING, _STEP, _EXIT = range(3)
 Start = Callable[[int], WorkerProcess]
 """From the memory's descriptor to a process that is ready."""
@@ -51,6 +54,9 @@ class Engine:
         self._mac = core_mac
         self._made: dict[Instance, Made] = {}
         self._tables = Tables()
+        self._keys = struct.pack("=I", 0)
+        self._steps: dict[int, Sequence[CompiledCall]] = {}
+        self._number = 0
         self._free = list(range(MOST_INSTANCES - 1, -1, -1))
         self.state = StateTables(self.memory, self.ask)
         try:
@@ -95,6 +101,7 @@ class Engine:
         for made in self._made.values():
             self.process.ask(Ask.MAKE, made.message, made.number)
         self.process.ask(Ask.TABLES, self._written(self._tables))
+        self.process.ask(Ask.WATCH, self._keys)
 
     def refresh(self) -> None:
         """Have tallies, drops and levels of Python's instances say what the C side has counted."""
@@ -119,9 +126,26 @@ class Engine:
         lost = self.memory.read(LOST, len(WORKER_REASONS))
         return received, sent, {r: n for r, n in zip(WORKER_REASONS, lost, strict=True) if n}
 
+    def untold(self) -> int:
+        """How many notes of watched packets found no room."""
+        return self.memory.read(UNTOLD, 1)[0]
+
+    def watch(self, keys: Sequence[tuple[int, int, int, int]]) -> None:
+        """Have packets watched by these keys: key0, key1, what the PRF is of, and below which number."""
+        self._keys = b"".join([struct.pack("=I", len(keys)), *(_KEY.pack(*key) for key in keys)])
+        self.process.ask(Ask.WATCH, self._keys)
+
+    def steps(self, number: int) -> Sequence[CompiledCall]:
+        """Those of tables of a number, as notes name them; none of what was too long ago."""
+        return self._steps.get(number, ())
+
+    def reason(self, type_name: str, number: int) -> str:
+        """Why an NF of a type drops."""
+        return self.process.reasons[type_name][number]
+
     def load(self) -> dict[str, int]:
         """How busy the process has been, by the names that queryMetrics tells."""
-        busy, batches, full = self.memory.read(BUSY_NS, LOST - BUSY_NS)
+        busy, batches, full = self.memory.read(BUSY_NS, UNTOLD - BUSY_NS)
         return {"busy_ns": busy, "batches": batches, "full_batches": full}
 
     def _make(self, instance: Instance) -> None:
@@ -189,7 +213,10 @@ class Engine:
                 steps.append(struct.pack("=II", kind, index))
         leaving = [e.ethernet + int.from_bytes(e.path).to_bytes(4, "little") for e in exits]
         found = [struct.pack("=II", path, numbers[step]) for path, step in paths.items()]
-        heads = struct.pack("=3I", len(numbers), len(exits), ways)
+        self._number += 1
+        self._steps[self._number] = list(numbers)
+        self._steps.pop(self._number - _KNOWN_TABLES, None)
+        heads = struct.pack("=4I", self._number, len(numbers), len(exits), ways)
         return b"".join((heads, *steps, *leaving, struct.pack("=I", len(found)), *found))
 
 

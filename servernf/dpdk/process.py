@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import subprocess
@@ -16,9 +17,11 @@ from servernf.host import channel
 from servernf.host.channel import FRAME, PORT_REASONS
 from servernf.wire.errors import ServerError
 
-VERSION = 2
+VERSION = 3
 MOST_INSTANCES = 4096
 _COMPILE_S = 300.0
+_TOLD = struct.Struct("=II")
+_MOST_TOLD = 1 << 18
 _ANSWER_S = 30.0
 """The longest that an answer may take: then the process is taken for dead."""
 WORKER_REASONS = (
@@ -43,6 +46,7 @@ class Ask(IntEnum):
     STATE = 7
     END_STATE = 8
     STATS = 9
+    WATCH = 10
 
 
 class ProcessGone(ServerError):
@@ -149,6 +153,26 @@ class WorkerProcess:
         if run.returncode:
             raise ServerError(run.stderr.decode(errors="replace").strip() or "no signatures")
         return run.stdout
+
+    def told(self) -> tuple[int, int, bytes] | None:
+        """The next note: its kind, the number of the tables that are meant, and what it says.
+
+        None: there is none now. ProcessGone when there will be no more."""
+        try:
+            message = self._told.recv(_MOST_TOLD, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise ProcessGone(str(error)) from None
+        if len(message) < _TOLD.size:
+            raise ProcessGone("the process that moves packets tells nothing more")
+        kind, number = _TOLD.unpack_from(message)
+        return kind, number, message[_TOLD.size :]
+
+    def wait_told(self) -> None:
+        """Until there is a note, or the end of them."""
+        with contextlib.suppress(OSError, ValueError):
+            select.select([self._told], [], [], 1.0)
 
     def drops(self) -> dict[str, int]:
         """Frames dropped beside the data path so far, by reason."""

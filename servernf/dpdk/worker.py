@@ -1,7 +1,6 @@
 """A worker whose packets a C process runs, configured as one of `servernf.python`.
 
-It refuses by name what this runtime has not yet: trajectory samples, records for witnesses, and state
-that moves or is doubled.
+It refuses by name what this runtime has not yet: state that moves or is doubled.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from servernf.dpdk.engine import Engine
+from servernf.dpdk.notes import keys, note
 from servernf.dpdk.process import ProcessGone
 from servernf.host.compiling import HYPERSCAN
 from servernf.python.network_function import NetworkFunction, create
 from servernf.python.runtime.chain import Dial, nobody
-from servernf.python.runtime.changes import Configured, NfSpec
-from servernf.python.runtime.clocks import monotonic_us
-from servernf.python.runtime.errors import Unsupported
-from servernf.python.runtime.tables import SampledLabels, Tables
+from servernf.python.runtime.clocks import monotonic_us, wall_us
+from servernf.python.runtime.shim import Sample
+from servernf.python.runtime.tables import Tables
 from servernf.python.runtime.worker import Worker
 from servernf.wire.errors import InputError, ServerError, unknown
 from servernf.wire.witness import Witness
@@ -27,6 +26,7 @@ from servernf.wire.witness import Witness
 MOST_RESTARTS, WITHIN_S = 3, 10.0
 """A process that ends more often within so long is not started again: the worker ends, and its agent
 starts another one."""
+_AGAIN_S = 0.05
 _LOG = logging.getLogger(__name__)
 
 
@@ -45,14 +45,16 @@ class DpdkWorker(Worker):
     ) -> None:
         super().__init__(name, core_mac, clock, dial=dial)
         self.engine = engine
-        self.socket_drops = self._port_drops
+        self.socket_drops = self.shim.socket_drops = self._port_drops
         self.ended = threading.Event()
         """Set when the process is gone for good."""
         self._restarts = restarts
         self._restarted: list[float] = []
         self._closing = False
+        self._noting = threading.Lock()
         self._watch = threading.Thread(target=self._watched, daemon=True)
         self._watch.start()
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
         """End the process."""
@@ -86,29 +88,49 @@ class DpdkWorker(Worker):
             raise InputError(f"{where}: {known} of the dpdk runtime")
         return create(type_name, where, config)
 
-    def configure(
-        self,
-        graph: str,
-        nfs: Sequence[NfSpec] = (),
-        *,
-        remove: Sequence[str] = (),
-        manifest: SampledLabels | None = None,
-        remove_manifest: bool = False,
-    ) -> Configured:
-        if manifest is not None and 0 < manifest.threshold <= 1 << 32:
-            raise _not_yet("samples of packets (a manifest)")
-        return super().configure(
-            graph, nfs, remove=remove, manifest=manifest, remove_manifest=remove_manifest
-        )
-
     def witness(self, graph: str, witness: Witness | None) -> None:
-        if witness is not None:
-            raise _not_yet("records for witnesses")
+        self._take_notes()
         super().witness(graph, witness)
+        self.engine.watch(keys(self.shim))
 
     def _commit(self, tables: Tables) -> None:
         self.engine.replace(tables)
+        before = keys(self.shim)
         super()._commit(tables)
+        if keys(self.shim) != before:
+            self.engine.watch(keys(self.shim))
+
+    # Notes of watched packets.
+
+    def read_samples(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
+        self._take_notes()
+        return super().read_samples(cursor, limit)
+
+    def _listen(self) -> None:
+        """Take notes as they are told."""
+        while not self._closing and not self.ended.is_set():
+            self.engine.process.wait_told()
+            if self._take_notes():
+                self.shim.settle_if_due()
+            else:
+                time.sleep(_AGAIN_S)  # another process comes, or the end
+
+    def _take_notes(self) -> bool:
+        """Have the shim make samples and records of what was told; False: there is nobody to tell."""
+        with self._noting:
+            try:
+                while (told := self.engine.process.told()) is not None:
+                    batch = note(self.engine, self._wall_us, *told)
+                    if batch is not None:
+                        self.shim.noted(batch, 1)
+            except ProcessGone:
+                return False
+            finally:
+                self.shim.settle()
+        return True
+
+    def _wall_us(self, ticks_ns: int) -> int:
+        return wall_us() - (time.monotonic_ns() - ticks_ns) // 1000
 
     # Observation.
 
@@ -126,6 +148,8 @@ class DpdkWorker(Worker):
         self.frames_in, self.frames_out, lost = self.engine.frames()
         self.drops.update(lost)
         restarts = {} if nf else {"process_restarts": len(self._restarted)}
+        if not nf and (untold := self.engine.untold()):
+            restarts["notes.lost"] = untold
         return super().metrics(nf) | restarts | ({} if nf else self.engine.load())
 
     def _port_drops(self) -> dict[str, int]:
@@ -162,7 +186,3 @@ class DpdkWorker(Worker):
     def _tell(self, words: str) -> None:
         self.last_error = words
         _LOG.error("%s: %s", self.name, words)
-
-
-def _not_yet(what: str) -> Unsupported:
-    return Unsupported(f"{what}: the dpdk runtime does not do that yet; runtime python does")

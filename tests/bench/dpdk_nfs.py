@@ -18,7 +18,7 @@ from typing import Any
 
 from figures import Missing, Result, figure
 
-from servernf.dpdk.building import FLAGS, FOLDERS, build
+from servernf.dpdk.building import FLAGS, build, own_files
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.memory import WORDS
 from servernf.dpdk.process import Ask, WorkerProcess
@@ -75,9 +75,7 @@ def executable_of(name: str) -> Path:
     """A program of this folder with the engine and its NFs."""
     try:
         known, libraries = dpdk_flags()
-        own: dict[str, bytes] = {}
-        for folder in FOLDERS:
-            own |= c_files(folder)
+        own = own_files()
         names = [name, "messages.c", *(n for n in own if n.endswith(".c"))]
         names.remove("process.c")
         files = c_files() | own | {name: (HERE / name).read_bytes()}

@@ -9,7 +9,7 @@
 
 #include "messages.h"
 
-#define BOUNDARY_VERSION 2
+#define BOUNDARY_VERSION 3
 #define MOST_INSTANCES 4096
 #define MOST_STEPS (1u << 20)
 
@@ -17,12 +17,13 @@ enum ask {
     ASK_HELLO = 1, /* -> version, then of each NF its name and its reasons, a text each; "" ends them */
     ASK_MAKE,      /* an instance: where its counters are, an NF's name, its configuration -> nothing */
     ASK_FORGET,    /* an instance that no step names -> nothing */
-    ASK_TABLES,    /* steps, exits, paths -> nothing; packets see all of it or nothing */
+    ASK_TABLES,    /* their number, steps, exits, paths -> nothing; packets see all of it or nothing */
     ASK_PACKETS,   /* now_us, then frames (port, size, bytes) -> frames that leave */
     ASK_DROPS,     /* -> frames dropped by who moves them, in the order of `enum drop` */
     ASK_STATE,     /* a table of state: its bound, where its counts are, its kind, words of randomness, what the kind asks for */
     ASK_END_STATE, /* a table that no instance uses -> nothing */
     ASK_STATS,     /* of an instance, what its NF's file in Python asks -> what that reads */
+    ASK_WATCH,     /* keys by which packets are watched, PRF and bound each (noting.c) -> nothing */
     ANSWER = 64,   /* payload as said above */
     ANSWER_ERROR,  /* a text */
 };
@@ -34,7 +35,26 @@ enum count {
     BUSY_NS, /* from a burst's arrival until it is sent */
     BATCHES, /* bursts that were not empty */
     FULL_BATCHES,
+    UNTOLD, /* notes that found no room */
     LOST, /* the first of `enum lost` */
+};
+
+/* What the parent is told without having asked; the slot is the number of the tables that are meant. */
+enum told {
+    TOLD_CALL = 1, /* a `note_call`, the frame given, the frame left; of what was sent beside port, size and frame each */
+    TOLD_LOST,     /* a `note_lost`, the frame */
+};
+
+struct note_call {
+    u64 now_us, entered_ns, left_ns;
+    u32 step, port, reason, branch, given, left, emitted, unused; /* `given`, `left`: bytes */
+    u8 words[16], words_after[16];
+};
+
+struct note_lost {
+    u64 now_us, at_ns;
+    u32 step, why, branch, path, size, unused;
+    u8 words[16];
 };
 
 /* Of an instance: packets, a word for each reason to drop, then these. */

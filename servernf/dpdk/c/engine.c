@@ -6,6 +6,7 @@
  */
 #include "engine.h"
 
+#include "noting.h"
 #include "table.h"
 
 #include <time.h>
@@ -37,7 +38,7 @@ struct slot {
 };
 
 struct tables {
-    u32 step_count, exit_count, shift;
+    u32 number, step_count, exit_count, shift;
     struct step *steps;
     struct onward *next;
     struct leaving *exits;
@@ -239,6 +240,7 @@ static const char *replace_tables(struct reader *r)
     struct tables *t = calloc(1, sizeof *t);
     if (!t)
         return NO_MEMORY;
+    t->number = take_u32(r);
     t->step_count = take_u32(r);
     t->exit_count = take_u32(r);
     if (t->step_count <= MOST_STEPS && t->exit_count <= MOST_STEPS) {
@@ -295,6 +297,8 @@ const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer
     }
     case ASK_END_STATE:
         return end_state(instance);
+    case ASK_WATCH:
+        return noting_read(r) ? NULL : BAD;
     case ASK_STATS: {
         struct nf *nf = engine_instance(instance);
         return nf && nf->ops->stats ? nf->ops->stats(nf, r, answer) : "no instance that has more to tell has this number";
@@ -324,6 +328,7 @@ void engine_end(void)
     for (u32 i = 0; i < MOST_INSTANCES; i++)
         end_instance(i);
     tables_close();
+    noting_end();
 }
 
 /* -- packets --------------------------------------------------------------------------------------------- */
@@ -359,7 +364,7 @@ static inline enum lost enter(struct packet *p, const struct received *f, const 
     p->ttl = head >> 38 & 0x3F;
     if (unlikely(p->ttl <= 1))
         return NSH_TTL;
-    u32 path = (u32)load_be(at + 18, 4);
+    u32 path = p->path = (u32)load_be(at + 18, 4);
     p->step = t && path ? step_of(t, path) : NULL;
     if (unlikely(!p->step))
         return UNKNOWN_PATH;
@@ -388,6 +393,14 @@ static void lose(enum lost why)
     memory.words[LOST + why]++;
 }
 
+/* The same of a packet that has its tag's words. */
+static void lose_packet(const struct packet *p, enum lost why)
+{
+    lose(why);
+    if (unlikely(noting_any) && why >= NSH_TTL)
+        noting_lost(p, p->step ? (u32)(p->step - tables->steps) : NO_STEP, why);
+}
+
 static u64 now_ns(void)
 {
     struct timespec now;
@@ -410,18 +423,31 @@ static void process(struct nf *nf, struct packet *const *packets, u32 count, u64
     nf->times[TIMED_NS] += spent;
 }
 
+/* What NFs send beside the frames of a burst. */
+static struct packet beside[MOST_EMITTED];
+static u8 beside_room[MOST_EMITTED][HEADROOM + TAG_BYTES + MOST_BESIDE + SLACK]; /* until the next burst */
+static u32 beside_count;
+
 /* Have one NF take those of the waiting packets that are at it; those that go on stay, in order. */
 static u32 call(struct packet **waiting, u32 count, u64 now_us)
 {
     struct packet *taken[MOST_FRAMES];
     struct nf *nf = waiting[0]->step->nf;
     u32 n = 0, kept = 0;
+    taken[0] = waiting[0];
     for (u32 i = 0; i < count; i++) { /* no branch: bursts are mixed in any way */
         taken[n] = waiting[i];
         n += waiting[i]->step->nf == nf;
     }
     nf->counters[0] += n;
-    process(nf, taken, n, now_us);
+    if (unlikely(noting_any)) {
+        u32 first = beside_count;
+        noting_before(taken, n);
+        process(nf, taken, n, now_us);
+        noting_after(taken, n, tables->steps, sizeof *tables->steps, beside + first, beside_count - first);
+    } else {
+        process(nf, taken, n, now_us);
+    }
     for (u32 i = 0; i < count; i++) {
         struct packet *p = waiting[i];
         const struct step *at = p->step;
@@ -435,7 +461,7 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us)
             if (!f->step) {
                 p->leaving = f->leaving;
                 if (unlikely(!f->leaving))
-                    lose(NO_NEXT_HOP);
+                    lose_packet(p, NO_NEXT_HOP);
                 continue;
             }
             p->step = f->step;
@@ -447,10 +473,6 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us)
 }
 
 /* -- frames that NFs send beside those of a burst ------------------------------------------------------------------ */
-
-static struct packet beside[MOST_EMITTED];
-static u8 beside_room[MOST_EMITTED][HEADROOM + TAG_BYTES + MOST_BESIDE + SLACK]; /* until the next burst */
-static u32 beside_count;
 
 bool packet_emit(const struct packet *p, u8 port, const u8 *bytes, u32 size)
 {
@@ -464,6 +486,9 @@ bool packet_emit(const struct packet *p, u8 port, const u8 *bytes, u32 size)
     b->room = HEADROOM;
     b->left = port;
     b->leaving = NULL;
+    b->branch = 1;
+    for (u32 i = 0; i + 1 < beside_count; i++)
+        b->branch = (u16)(b->branch + (beside[i].index == p->index));
     memcpy(at, bytes, size);
     return true;
 }
@@ -475,9 +500,9 @@ static bool goes_on(struct packet *b)
     if (f && f->leaving) {
         b->leaving = f->leaving;
     } else if (!f || !f->step) {
-        lose(NO_NEXT_HOP);
+        lose_packet(b, NO_NEXT_HOP);
     } else if (!packet_parse(b)) {
-        lose(MALFORMED);
+        lose_packet(b, MALFORMED);
     } else {
         b->step = f->step;
         b->port = (u8)f->step->port;
@@ -520,20 +545,37 @@ static void tidy(u64 now_us)
             instances[i]->ops->tidy(instances[i], now_us);
 }
 
+/* A frame that does not come to a step. */
+static void lose_frame(struct packet *p, const struct received *f, enum lost why)
+{
+    if (unlikely(noting_any) && why >= NSH_TTL) {
+        memcpy(p->words, f->bytes + 22, sizeof p->words);
+        p->path = (u32)load_be(f->bytes + 18, 4);
+        p->step = why == MALFORMED ? p->step : NULL;
+        p->at = f->bytes + TAG_BYTES;
+        p->size = f->size - TAG_BYTES;
+        lose_packet(p, why);
+    } else {
+        lose(why);
+    }
+}
+
 u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct sent *sent)
 {
     struct packet packets[MOST_FRAMES], *waiting[MOST_FRAMES];
     u32 all = 0, out = 0, calls = 0;
     beside_count = 0;
     memory.words[FRAMES_IN] += count;
+    noting_begin(frames, count, now_us, tables ? tables->number : 0);
     for (u32 i = 0; i < count; i++) {
         packets[i].index = (u8)i;
+        packets[i].branch = 0;
         packets[i].leaving = NULL;
         enum lost why = enter(&packets[i], &frames[i], tables);
         if (likely(why == LOST_REASONS))
             waiting[all++] = &packets[i];
         else
-            lose(why);
+            lose_frame(&packets[i], &frames[i], why);
     }
     while (all && calls++ < MOST_CALLS)
         all = call(waiting, all, now_us);

@@ -30,6 +30,8 @@ struct packet {
     u8 ttl;    /* of the tag */
     u8 index;  /* in its burst */
     u16 room;
+    u16 branch; /* 0: it came with the burst; what NFs sent beside that is numbered */
+    u32 path;   /* it came by */
     const struct step *step;
     const struct leaving *leaving; /* NULL: it does not, or not yet */
     u8 words[16]; /* the tag's context words */

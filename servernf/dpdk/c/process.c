@@ -2,12 +2,13 @@
  *
  * usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]
  *        process signatures
- * ASKED and TOLD are the descriptors of the parent's sockets (nothing is told yet), MEMORY that of the counters. MAC is
+ * ASKED and TOLD are the descriptors of the parent's sockets (notes are told), MEMORY that of the counters. MAC is
  * the core's, a number. USER is one to become once the port is open, or 0: stay what one is. It ends when the parent
  * does.
  */
 #include "channel.h"
 #include "engine.h"
+#include "noting.h"
 #include "ports.h"
 #include "privileges.h"
 #include "signatures.h"
@@ -64,6 +65,7 @@ static const char *packets(struct reader *r, struct writer *w)
             count++;
         }
         u32 out = engine_burst(frames, count, now, sent);
+        channel_tell();
         for (u32 i = 0; i < out; i++) {
             write_u32(w, 0);
             write_u32(w, sent[i].size);
@@ -122,6 +124,8 @@ static u32 forward(void)
     if (!count)
         return 0;
     u32 out = engine_burst(frames, count, began / 1000, sent);
+    if (unlikely(noting_any))
+        channel_tell();
     for (u32 i = 0; i < out; i++) {
         u8 *at = ports_room(0, sent[i].size);
         if (at)
@@ -136,8 +140,11 @@ static u32 forward(void)
 
 static void wait_for_something(void)
 {
-    struct pollfd polled[1 + MAX_PORTS] = {{.fd = channel_asked(), .events = channel_asked_events()}};
-    ports_wait(polled, 1);
+    struct pollfd polled[2 + MAX_PORTS] = {{.fd = channel_asked(), .events = channel_asked_events()},
+                                           {.fd = channel_told(), .events = channel_told_events()}};
+    ports_wait(polled, 2);
+    if (polled[1].revents & POLLOUT)
+        channel_tell();
 }
 
 static void run(void)
@@ -176,6 +183,7 @@ int main(int count, char **words)
         fputs("usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]\n", stderr);
         return 2;
     }
+    noting_tells(channel_room, &memory.words[UNTOLD]);
     u32 user = (u32)strtoul(words[5], NULL, 10);
     signal(SIGINT, SIG_IGN); /* the parent ends it */
     if ((user && !confine()) || !ports_open(words + 6, (u32)count - 6) || (user && !become(user)))

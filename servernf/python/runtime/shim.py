@@ -151,6 +151,11 @@ class Shim:
         """What is witnessed, by graph."""
         return self._witnesses
 
+    @property
+    def manifests(self) -> Mapping[str, SampledLabels]:
+        """The operator's, by graph: those that sample anything."""
+        return self._manifests
+
     def use(self, manifests: Mapping[str, SampledLabels]) -> None:
         """The operator's manifests by graph, those that sample anything."""
         self._manifests = {graph: m for graph, m in manifests.items() if m.threshold}

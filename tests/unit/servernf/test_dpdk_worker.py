@@ -25,7 +25,7 @@ from servernf_support import udp
 from support import eventually
 
 from servernf.conformance import calls, packets
-from servernf.conformance.device import WorkerUnderTest, accept, is_unimplemented, listen
+from servernf.conformance.device import WorkerUnderTest, accept, listen
 from servernf.conformance.vectors import Vector
 from servernf.dpdk.building import build
 from servernf.dpdk.process import Ask
@@ -33,10 +33,11 @@ from servernf.dpdk.worker import MOST_RESTARTS, DpdkWorker
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.chain import ExitHop, NfHop, Scope
 from servernf.python.runtime.changes import NfSpec
-from servernf.python.runtime.errors import Unsupported
 from servernf.python.runtime.tables import SampledLabels
+from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
 from servernf.wire.errors import EnvironmentMissing, InputError, ServerError
+from servernf.wire.records import Kind, unpack
 from servernf.wire.witness import Epoch, Witness
 
 pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
@@ -84,11 +85,6 @@ def sent(worker: DpdkWorker, *some: bytes, spi: int = 40) -> list[tuple[int, byt
 @pytest.mark.parametrize("says", list(calls.CHECKS))
 def test_calls(device: WorkerUnderTest, says: str) -> None:
     device.begin()
-    if "watched packets" in says:
-        with pytest.raises(grpc.RpcError) as caught:
-            calls.CHECKS[says](device)
-        assert is_unimplemented(caught.value)
-        return
     calls.CHECKS[says](device)
 
 
@@ -145,15 +141,53 @@ def test_a_configuration_that_is_refused_changes_nothing(worker: DpdkWorker) -> 
     worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
     with pytest.raises(InputError, match="unknown NF type 'dedup'"):
         configure(worker, nf=("acl", DENY), other=("dedup", {}))
-    manifest = SampledLabels(1, 2, 1 << 31)
-    with pytest.raises(Unsupported, match="samples"):
-        worker.configure("g", [NfSpec("g/nf", "acl", json.dumps(DENY))], manifest=manifest)
     telling = {"routes": [], "errors": {"addresses": ["192.0.2.1"]}}
     with pytest.raises(InputError, match=r"g/router\.errors: the dpdk runtime"):
         configure(worker, nf=("acl", DENY), router=("router", telling))
-    with pytest.raises(Unsupported, match="witnesses"):
-        worker.witness("g", Witness((Epoch(1, 2, 3, 4),), False))
     assert sent(worker, FRAME) == [(50, FRAME)]
+
+
+def test_watched_packets_are_noted_as_by_the_python_runtime(worker: DpdkWorker) -> None:
+    """Samples and records, but for times and for which process they are of; half of the labels."""
+    told: list[tuple[list[Any], list[Any]]] = []
+    for one in (worker, Worker("w", worker.core_mac)):
+        records: list[bytes] = []
+        one.shim.record_to(lambda record, to=records: to.append(record) is None)
+        deny = {
+            "rules": [{"dst_port": 7, "protocol": "udp", "action": "deny"}],
+            "default": "permit",
+        }
+        specs = [("mark", "dscp_marker", {"rules": [], "default": 46}), ("nf", "acl", deny)]
+        one.configure(
+            "g",
+            [NfSpec(f"g/{name}", kind, json.dumps(c)) for name, kind, c in specs],
+            manifest=SampledLabels(1, 2, 1 << 31),
+        )
+        one.witness("g", Witness((Epoch(1, 2, 3, 1 << 31, 1 << 31),)))
+        one.service_chain("g/mark", Scope(40, 255, "inside"), [NfHop("g/nf", "inside"), OUT])
+        denied, unknown = udp("10.0.0.1", 7, "198.51.100.9", 7), tagged(FRAME, 41, label=3)
+        for label in range(64):
+            some = [
+                tagged(f, 40, label=label, ingress_us=label) for f in (FRAME, denied, FRAME[:20])
+            ]
+            one.process([*some, unknown])
+        samples, _, lost = one.read_samples()
+        assert not lost
+        seen = [
+            (s.nf, s.label, s.spi, s.si, s.direction, s.port, s.length, s.digest, s.reason)
+            for s in samples
+        ]
+        one.shim.settle()
+        noted = [
+            (r.kind, r.packet, r.path, r.epoch, r.nf, r.port_in, r.port_out, r.reason, r.frame)
+            for r in map(unpack, records)
+            if r.kind != Kind.EVENT
+        ]
+        told.append((sorted(seen), sorted(noted)))
+    assert told[0] == told[1]
+    samples, noted = told[0]
+    assert 64 < len(samples) < 2 * 64 * 4
+    assert {kind for kind, *_ in noted} == {Kind.IN, Kind.OUT, Kind.DROP, Kind.LOST}
 
 
 def test_counters_and_levels_go_on_with_the_next_configuration(worker: DpdkWorker) -> None:

@@ -74,6 +74,7 @@ def manifest_new(
     cle_key: Annotated[Path, typer.Option("--cle", help="The CLE's public key.")],
     sampling_key: Annotated[Path, typer.Option(help="The sampling key (key sampling).")],
     rate: Annotated[float, typer.Option(help="Share of packets.", min=0, max=1)] = 0.01,
+    flows: Annotated[float, typer.Option(help="Share of flows, whole.", min=0, max=1)] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Write a manifest with what is usual, to be edited and signed by both."""
@@ -88,7 +89,7 @@ def manifest_new(
         servernf=manifest.servernf_digest(), bundle=digest_of(bundle)
     )
     secret = keys.sampling_key(sampling_key, "--sampling-key")
-    sampling = manifest.Sampling(packets=rate, key=keys.commitment(secret))
+    sampling = manifest.Sampling(packets=rate, flows=flows, key=keys.commitment(secret))
     found = load_graph(graph).graph
     made = manifest.new(found, read_bundle(bundle).bundle, references, sampling, roles)
     write_whole(output, made.text())

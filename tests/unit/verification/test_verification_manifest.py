@@ -181,7 +181,9 @@ def test_from_keys_to_a_manifest_that_both_have_signed(tmp_path: Path) -> None:
     run("verify", "key", "sampling", tmp_path / "watch.key")
     public = [word for role in keys.ROLES for word in (f"--{role}", tmp_path / f"{role}.pub")]
     public += ["--sampling-key", tmp_path / "watch.key"]
+    public += ["--flows", "0.02"]
     assert "not signed" in run("verify", "manifest", "new", graph, bundle, "-o", made, *public)
+    assert manifest.read(made).manifest.sampling.flows == 0.02
     for role in manifest.SIGNERS:
         key = ("--role", role, "--key", tmp_path / f"{role}.pem")
         run("verify", "manifest", "sign", made, *key)

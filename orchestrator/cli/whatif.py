@@ -260,6 +260,8 @@ def _largest(demands: Sequence[HostDemand], count: int) -> Sequence[HostDemand]:
 
 
 def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:
+    from orchestrator.whatif.run import capacity_end
+
     print_table(
         "What if",
         (
@@ -295,6 +297,8 @@ def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:
             )
         if outcome.why:
             say(f"{outcome.scenario}: {outcome.why}")
+    if end := capacity_end(outcomes):
+        say(end)
     for line in dict.fromkeys(line for outcome in outcomes for line in outcome.sources):
         say(line)
     for name in files:

@@ -3,7 +3,8 @@
 A device is full when packets wait for it: its queue is not emptied, and grows or loses some. How busy
 its CPU is says little, as a poll loop is always busy, and one that shares its CPU is late at any share
 (vNFO: delays and queues of NFs, not resources). Within a full core the NF limits that takes most of each
-packet's time beyond what was measured of it; where nothing was measured, that takes most.
+packet's time beyond what was measured of it, if it is slower than that; where nothing was measured, the
+one that takes most.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ GROWN = 0.02
 """The queue's growth, in its own size, that is no chance; it is nearly empty otherwise."""
 NEAR = 0.95
 """So much of what a link or switch carries is all of it."""
+SLOWER = 2.0
+"""An NF is slow when half of its packets take more than so many times what was measured of it."""
 BURST = 64
 """Bytes at which an NF's measured cost is compared: times do not say of which sizes packets were."""
 
@@ -74,6 +77,9 @@ def _of_core(
     said = f"{worst.mean_us:.1f} us a packet in {worst.nf}"
     said += f" (p50 {worst.p50_us:.1f}, p99 {worst.p99_us:.1f})"
     evidence.append(said + (f", {planned:.1f} when it was measured" if planned else ""))
+    if planned and worst.p50_us is not None and worst.p50_us <= SLOWER * planned:
+        evidence.append("its NFs take what they should: it has too many packets, or too little CPU")
+        return Bottleneck("core", core.name, graphs, tuple(evidence))
     name = f"{worst.graph}/{worst.nf} on {core.name}"
     return Bottleneck("nf", name, graphs, tuple(evidence))
 
@@ -82,7 +88,11 @@ def _waits(core: CoreLoad) -> Iterator[str]:
     """What says that packets wait for a core."""
     if core.lost_per_second:
         yield f"its receive queue loses {core.lost_per_second:,.0f} frames/s"
-    elif core.full is None or core.full <= FULL or not core.queue_grown or core.queue_grown < GROWN:
+    elif (
+        core.full is None
+        or core.full <= (NEAR if core.queue is None else FULL)
+        or (core.queue is not None and (core.queue_grown or 0.0) < GROWN)
+    ):
         return
     if core.full is not None:
         yield f"{core.full:.0%} of its batches have not emptied its receive queue"

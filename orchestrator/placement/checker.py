@@ -190,7 +190,7 @@ class _Check:
                 load[server] += 0.0
                 if not task.replicable:
                     single.add(server)
-                for chain, cycles in task.cycles_on(self.problem.devices[server]).items():
+                for chain, cycles in task.load_on(self.problem.devices[server]).items():
                     spec = self.problem.chains[chain]
                     packets = self.solution.rate_of[chain] / (8 * spec.packet_bytes)
                     load[server] += packets * cycles

@@ -13,6 +13,7 @@ from orchestrator.model.cuts import Cuts, Unit
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
+from orchestrator.placement.branches import with_shares
 from orchestrator.placement.classes import class_words, state_classes
 from orchestrator.placement.devices import devices_of
 from orchestrator.placement.problem import (
@@ -131,6 +132,7 @@ class _Builder:
     def build(self, parts: Sequence[GraphPart]) -> Problem:
         for part in parts:
             self._add(part)
+        self.tasks |= with_shares(self.tasks, self.arcs)
         pinned, apart, together = self._rules(parts)
         devices = self._without_standbys(parts, dict(self.devices))
         return Problem(

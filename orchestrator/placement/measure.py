@@ -129,7 +129,7 @@ def chain_cycles(
     """Cycles/s that tasks cost a server at these rates (bit/s), by chain."""
     cycles: dict[str, float] = {}
     for task in tasks:
-        for chain, n in problem.tasks[task].cycles_on(problem.devices[server]).items():
+        for chain, n in problem.tasks[task].load_on(problem.devices[server]).items():
             spent = problem.chains[chain].cycles_per_second(n, rate_of[chain])
             cycles[chain] = cycles.get(chain, 0.0) + spent
     return cycles
@@ -185,7 +185,7 @@ def core_load(problem: Problem, solution: Solution) -> dict[Core, float]:
                 problem.chains[chain].cycles_per_second(n, solution.rate_of[chain])
                 for task in problem.pool_tasks[pool]
                 if solution.device_of[task] == server
-                for chain, n in problem.tasks[task].cycles_on(problem.devices[server]).items()
+                for chain, n in problem.tasks[task].load_on(problem.devices[server]).items()
             )
             for core in cores:
                 if core.server == server:

@@ -116,6 +116,17 @@ class Task:
     enters: frozenset[str] = frozenset()
     """The chains whose packets come to its pool by it."""
 
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    """By chain, how much of the cycles loads a core (all, if not said): of ways that exclude each other
+    the costliest does."""
+
+    def load_on(self, server: TaskDevice) -> Mapping[str, float]:
+        """Cycles by which packets load a server's cores, by chain."""
+        cycles = self.cycles_on(server)
+        return (
+            {c: n * self.shares.get(c, 1.0) for c, n in cycles.items()} if self.shares else cycles
+        )
+
     def cycles_on(self, server: TaskDevice) -> Mapping[str, float]:
         """Cycles per packet on a server's cores, by chain."""
         return self.cycles_by.get(server.runtime, self.cycles)

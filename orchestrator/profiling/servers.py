@@ -45,13 +45,12 @@ _LONE = 200
 
 
 @dataclass
-class _Chain:
-    """One NF, or two, under a path of its own."""
+class Chain:
+    """NFs in a row under a path of their own; `work` is the packets'."""
 
-    nfs: list[tuple[str, str]]
-    """(name, type)"""
+    nfs: list[tuple[str, str, Any]]
+    """(name, type, configuration)"""
     work: Workload
-    config: Any
     spi: int
     connections: Connections | None = None
 
@@ -60,7 +59,7 @@ class _Chain:
 class _Point:
     """What is measured of a chain: the least of the rounds."""
 
-    chain: _Chain
+    chain: Chain
     bytes: int
     entries: int = 0
     fresh: bool = False
@@ -79,25 +78,28 @@ def measure_runtime(
     *,
     rounds: int = 15,
     tell: Callable[[str], None] = lambda _: None,
+    meanwhile: Callable[[Rig, int], None] = lambda rig, number: None,
 ) -> RuntimeProfile:
-    """The profile of a runtime; `only`: of these NFs."""
+    """The profile of a runtime; `only`: of these NFs. `meanwhile` is called behind each round, with the
+    worker that it measures and the round's number."""
     has = [nf for nf in runtime(name).nf_types if nf in WORKLOADS and (not only or nf in only)]
     for nf in list(has):
         if (source := WORKLOADS[nf].of) and source not in has:
             has.insert(has.index(nf), source)
     with (
         tempfile.TemporaryDirectory(prefix="profile-") as folder,
-        _worker(name, Path(folder)) as rig,
+        worker(name, Path(folder)) as rig,
     ):
         points = list(_points(rig, has, Path(folder)))
         for number in range(rounds):
             tell(f"{name}: round {number + 1} of {rounds}")
             for point in points:
                 _measure(rig, point, number)
+            meanwhile(rig, number)
         base = [p for p in points if p.chain.nfs[0][1] == _BASE and not p.entries and not p.fresh]
         frame = {p.bytes: 2 * p.ns - _twice(points, p.bytes) for p in base if len(p.chain.nfs) == 1}
         lone = next(p for p in base if len(p.chain.nfs) == 1 and p.bytes == SIZES[0])
-        alone = alone_us(rig.device, rig.far, _tagged(lone.chain, _frames(lone, 0))[:_LONE])
+        alone = alone_us(rig.device, rig.far, tagged(lone.chain, _frames(lone, 0))[:_LONE])
     costs: dict[str, NfCost] = {}
     for nf in has:
         mine = [p for p in points if p.chain.nfs[0][1] == nf and len(p.chain.nfs) == 1 and p.ns]
@@ -126,7 +128,7 @@ def _with(name: str) -> str:
 
 
 @dataclass
-class _Rig:
+class Rig:
     client: WorkerClient
     device: Device
     far: Far
@@ -134,10 +136,10 @@ class _Rig:
 
 
 @contextmanager
-def _worker(name: str, folder: Path) -> Iterator[_Rig]:
-    """A worker of a runtime on one end of a veth pair."""
+def worker(name: str, folder: Path, program: Sequence[str] = ()) -> Iterator[Rig]:
+    """A worker of a runtime on one end of a veth pair; `program` instead of the runtime's module."""
     api = f"unix:{folder}/w.sock"
-    argv = [sys.executable, "-m", f"servernf.{name}", "--name", "w"]
+    argv = [sys.executable, *(program or ("-m", f"servernf.{name}")), "--name", "w"]
     with ExitStack() as stack:
         stack.enter_context(own_network())
         stack.enter_context(link("near", "far"))
@@ -158,7 +160,7 @@ def _worker(name: str, folder: Path) -> Iterator[_Rig]:
         client = stack.enter_context(WorkerClient("w", json.loads(ready)["api"]))
         device = Device(worker.pid)
         stack.enter_context(out_of_the_way())
-        yield _Rig(client, device, Far(port, port))
+        yield Rig(client, device, Far(port, port))
 
 
 def _end(worker: subprocess.Popen[str]) -> None:
@@ -169,7 +171,7 @@ def _end(worker: subprocess.Popen[str]) -> None:
     worker.wait()
 
 
-def _points(rig: _Rig, nfs: Sequence[str], folder: Path) -> Iterator[_Point]:
+def _points(rig: Rig, nfs: Sequence[str], folder: Path) -> Iterator[_Point]:
     """Configure a chain for every point, of each NF with few and with many entries."""
     spi = 0
     for nf in nfs:
@@ -184,23 +186,23 @@ def _points(rig: _Rig, nfs: Sequence[str], folder: Path) -> Iterator[_Point]:
             for size in work.sizes if not entries else work.sizes[:1]:
                 for fresh in (False, True) if work.state and size == SIZES[0] else (False,):
                     spi += 1
-                    names = [(f"{nf}{spi}.{k}", nf) for k in range(count)]
-                    chain = _Chain(names, work, told, spi)
-                    _configure(rig, chain)
+                    names = [(f"{nf}{spi}.{k}", nf, told) for k in range(count)]
+                    chain = Chain(names, work, spi)
+                    configure(rig, chain)
                     yield _Point(chain, size, entries, fresh)
 
 
-def _configure(rig: _Rig, chain: _Chain) -> None:
+def configure(rig: Rig, chain: Chain) -> None:
     work = chain.work
     graph = f"{GRAPH}{chain.spi}"
-    rig.client.configure(graph, {name: (kind, chain.config) for name, kind in chain.nfs}, None)
+    rig.client.configure(graph, {name: (kind, config) for name, kind, config in chain.nfs}, None)
     for enters, leaves, si in ((work.port, work.out_port, 255), (work.out_port, work.port, 254)):
-        hops = [ChainHop(name, enters) for name, _ in chain.nfs]
+        hops = [ChainHop(name, enters) for name, _, _ in chain.nfs]
         exits = ChainHop(mac=BACK, spi=chain.spi, si=10)
         rig.client.service_chain(
             graph, ServerChain(chain.spi, si, (*hops, exits), (leaves,) * len(chain.nfs))
         )
-    if "mirror" in {kind for _, kind in chain.nfs}:
+    if "mirror" in {kind for _, kind, _ in chain.nfs}:
         name = chain.nfs[0][0]
         rig.client.service_chain(
             graph,
@@ -213,7 +215,7 @@ def _configure(rig: _Rig, chain: _Chain) -> None:
         )
 
 
-def _tagged(chain: _Chain, frames: Sequence[bytes], si: int = 255) -> list[bytes]:
+def tagged(chain: Chain, frames: Sequence[bytes], si: int = 255) -> list[bytes]:
     tag = nsh.Tag(MAC, BACK, chain.spi, si)
     return [nsh.encode(tag, frame) for frame in frames]
 
@@ -227,13 +229,13 @@ def _frames(point: _Point, number: int) -> list[bytes]:
     return work.frames(BURST, point.bytes, number * BURST if anew else 0)
 
 
-def _measure(rig: _Rig, point: _Point, number: int) -> None:
+def _measure(rig: Rig, point: _Point, number: int) -> None:
     chain = point.chain
     work = chain.work
     if work.connections is not None and chain.connections is None:
         chain.connections = work.connections()
         for port, frame in chain.connections.opening():
-            rig.far.sender.send_batch(_tagged(chain, [frame], 255 if port == work.port else 254))
+            rig.far.sender.send_batch(tagged(chain, [frame], 255 if port == work.port else 254))
         rig.far.received(3 * 64)
     if work.of:
         sealed = rig.encrypted.get(point.bytes)
@@ -244,7 +246,7 @@ def _measure(rig: _Rig, point: _Point, number: int) -> None:
         frames = _frames(point, number)
     keep: list[bytes] | None = [] if chain.nfs[0][1] == "aes_encrypt" else None
     try:
-        ns = spent_ns(rig.device, rig.far, _tagged(chain, frames), work.copies * len(frames), keep)
+        ns = spent_ns(rig.device, rig.far, tagged(chain, frames), work.copies * len(frames), keep)
     except Lost as error:
         point.said = str(error)
         return

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import networkx as nx
@@ -13,7 +14,7 @@ import networkx as nx
 from orchestrator.errors import InputError
 from orchestrator.model.topology import Topology
 from orchestrator.pictures import FORMATS, pyplot_of_matplotlib
-from orchestrator.whatif.run import Outcome
+from orchestrator.whatif.run import Outcome, capacity_end
 from orchestrator.whatif.scenarios import Case
 
 _MOST_MAPS = 6
@@ -52,6 +53,8 @@ def _compare(pyplot: Any, outcomes: Sequence[Outcome], path: Path) -> None:
         axis.set_title(title, fontsize=10)
         axis.set_yticks(range(len(names)), names, fontsize=8)
     axes[0].invert_yaxis()
+    if end := capacity_end(outcomes):
+        figure.suptitle("\n".join(wrap(end, 150)), fontsize=8, color="tab:red")
     figure.tight_layout()
     figure.savefig(path)
     pyplot.close(figure)

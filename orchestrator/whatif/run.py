@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 from orchestrator.compile import Front
@@ -28,7 +29,7 @@ from orchestrator.placement.solve import OPTIMAL
 from orchestrator.placement.sources import sources
 from orchestrator.whatif.cases import Settings, place_case, prepared, without_lost
 from orchestrator.whatif.parallel import in_processes
-from orchestrator.whatif.scenarios import BASE, Case, Scenario
+from orchestrator.whatif.scenarios import BASE, RATE, Case, Scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,18 @@ def _paths(problem: Problem, solution: Solution) -> dict[str, tuple[tuple[str, .
         for chain in arc.chains:
             found[chain].append(path)
     return {c: tuple(paths) for c, paths in found.items()}
+
+
+def capacity_end(outcomes: Sequence[Outcome]) -> str:
+    """Of a sweep, between which rates capacity ends, and what ends it; "" where it does not."""
+    swept = [o for o in outcomes if o.scenario.startswith(RATE)]
+    for met, beyond in pairwise(swept):
+        if met.slo_met and not beyond.slo_met:
+            told = [line.removeprefix("  - ") for line in beyond.why.splitlines()[1:]]
+            limits = [line for line in told if not line.startswith("there is no way")]
+            why = "; ".join(limits) or beyond.why or "SLOs are missed"
+            return f"capacity ends between {met.scenario} and {beyond.scenario}: {why}"
+    return ""
 
 
 def unchanged(case: Case, scenario: Scenario, settings: Settings, base: Outcome) -> Outcome | None:

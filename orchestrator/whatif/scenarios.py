@@ -255,6 +255,10 @@ def _with_total(case: Case, total: int) -> Case:
     return _rescaled(case, lambda _, old: max(1, round(old * total / max(now, 1))))
 
 
+RATE = "rate="
+"""How the scenarios of a sweep are called, before their rate."""
+
+
 def sweep(text: str) -> tuple[Scenario, ...]:
     """`rate=1G..100G:10`: ten totals, evenly spaced, both ends included."""
     match = re.fullmatch(r"rate=([^.]+(?:\.\d+)?[a-zA-Z]*)\.\.(.+):(\d+)", text)
@@ -264,7 +268,7 @@ def sweep(text: str) -> tuple[Scenario, ...]:
     if low <= 0 or high <= low:
         raise InputError(f"--sweep {text}: the rates must be above 0 and rise")
     steps = [round(low + (high - low) * i / (count - 1)) for i in range(count)]
-    return tuple(Scenario(f"rate={r / 1e9:g}G", total_rate=r) for r in steps)
+    return tuple(Scenario(f"{RATE}{r / 1e9:g}G", total_rate=r) for r in steps)
 
 
 def fail_each(topology: Topology, kind: str) -> tuple[Scenario, ...]:

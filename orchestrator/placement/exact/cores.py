@@ -82,7 +82,7 @@ def _pool_at(
     terms: list[Linear] = []
     fixed = 0.0
     for task in tasks:
-        for chain, cycles in task.cycles_on(device).items():
+        for chain, cycles in task.load_on(device).items():
             coefficient = _cycles(draft, chain, cycles)
             if draft.free_rates:
                 terms.append(coefficient * flows[chain, task.id, server])

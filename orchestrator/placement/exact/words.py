@@ -35,7 +35,7 @@ def _fewest_cores(draft: ModelDraft, pool: str, tasks: Sequence[Task]) -> int:
         sum(
             problem.chains[c].cycles_per_second(n, problem.chains[c].rate)
             for t in tasks
-            for c, n in t.cycles_on(server).items()
+            for c, n in t.load_on(server).items()
         )
         / problem.budget(server.name)
         for server in problem.servers()

@@ -34,7 +34,9 @@ from orchestrator.profiles import (
 )
 from orchestrator.profiling.workloads import WORKLOADS
 from orchestrator.runtimes import runtime
-from orchestrator.whatif.scenarios import change
+from orchestrator.whatif.cases import Settings
+from orchestrator.whatif.run import capacity_end, run_scenario
+from orchestrator.whatif.scenarios import RATE, Case, Scenario, change
 
 HERE = Measured(
     cpu="a CPU", cycles_per_second=10**9, system="Linux", when="2026-11-30", software="tests"
@@ -196,3 +198,32 @@ def test_the_shipped_examples_fit_what_was_measured(
     monkeypatch.delenv(FOLDER)
     graph = load_graph(EXAMPLES / example / "graph.json").graph
     assert compiled(graph).plan.device_of
+
+
+def test_a_sweep_says_where_capacity_ends_and_what_ends_it() -> None:
+    topology = resolve_topology("leaf-spine")
+    switches = {n: replace(s, packets_per_second=30_000) for n, s in topology.switches.items()}
+    case = Case((watched(pps(1_000)),), None, replace(topology, switches=switches))
+    steps = [Scenario(f"{RATE}{n}", total_rate=pps(n)) for n in (1_000, 10_000, 100_000)]
+    outcomes = [run_scenario(case, step, Settings()) for step in steps]
+    assert [o.slo_met for o in outcomes] == [True, True, False]
+    end = capacity_end(outcomes)
+    assert end.startswith("capacity ends between rate=10000 and rate=100000: ")
+    assert "leaf1 carries 30,000 packets/s" in end
+    assert "there is no way" not in end
+    assert capacity_end(outcomes[:2]) == ""
+    assert any(
+        "costs of NFs on runtime python: measured on a CPU" in s for s in outcomes[0].sources
+    )
+
+
+def test_ways_that_exclude_each_other_load_a_core_once() -> None:
+    nfs = {
+        "f": ("stateful_firewall", {"default": "permit"}),
+        "d": ("dnat", {"address": "203.0.113.5"}),
+    }
+    graph = make_graph(nfs, one_way("inside", "f", "d", "outside"), name="two")
+    traffic = tuple(replace(t, rate=pps(10_000), packet_bytes=64) for t in graph.traffic)
+    load = compiled(replace(graph, traffic=traffic)).plan.core_load
+    # 8 us for a frame; what was not measured costs 700 and 519 cycles, which are ns here.
+    assert list(load.values()) == [pytest.approx(0.0922, abs=0.0005)]

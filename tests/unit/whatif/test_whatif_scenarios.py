@@ -53,7 +53,7 @@ def test_a_failed_server_moves_its_work() -> None:
 
 
 def test_too_much_traffic_says_how_much_is_missed() -> None:
-    found = outcome(scale=("traffic=100x",))
+    found = outcome(scale=("traffic=1000x",))
     assert not found.slo_met
     assert all(0 < share <= 1 for share in found.missed.values())
     assert "cores at" in found.why

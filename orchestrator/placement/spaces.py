@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from orchestrator.errors import InputError
 from orchestrator.model.plan import ClassMap, Core, Region, Slice
-from orchestrator.placement.classes import meet
+from orchestrator.placement.classes import covers, meet
 from servernf.wire.buckets import HASH_BITS, MOST_SPACES
 
 _HASHES = 1 << HASH_BITS
@@ -92,9 +92,13 @@ def folded(classes: Sequence[ClassMap]) -> tuple[ClassMap, ...]:
 
 
 def around(base: Iterable[ClassMap], space: Region) -> Iterator[ClassMap]:
-    """Classes that a space is in, or has some flow of."""
-    for found in base:
-        if not found.regions or any(meet(region, space) for region in found.regions):
+    """Classes that a space is in, or may have some flow of."""
+    listed = list(base)
+    is_inside = any(covers(region, space) for found in listed for region in found.regions)
+    for found in listed:
+        if any(meet(region, space) for region in found.regions) or (
+            not found.regions and not is_inside
+        ):
             yield found
 
 

@@ -28,6 +28,7 @@ from orchestrator.deployment.journal import Deployed, now
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.recovery import Recovered, carry_out, changing, recover
 from orchestrator.deployment.store import _SqliteLeadership
+from orchestrator.errors import ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.manifest import SamplingSecret
 from orchestrator.network.inventory import Inventory
@@ -65,11 +66,13 @@ def do(job: Job) -> Recovered | None:
     return None
 
 
-def run(job: Job, kill_at: int = 0) -> int | None:
-    """Do it in a process of its own; how many steps it took, None: it was killed at step `kill_at`."""
+def run(job: Job, kill_at: int = 0, victim: int = 0) -> int | None:
+    """Do it in a process of its own; how many steps it took, None: it was killed at step `kill_at`, or
+    did not get over the death of process `victim` there.
+    """
     ours, theirs = _context.Pipe(duplex=False)
     home = os.environ["XDG_STATE_HOME"]
-    process = _context.Process(target=_main, args=(job, kill_at, home, theirs))
+    process = _context.Process(target=_main, args=(job, kill_at, victim, home, theirs))
     process.start()
     theirs.close()
     steps: int | None = None
@@ -77,21 +80,22 @@ def run(job: Job, kill_at: int = 0) -> int | None:
         steps = ours.recv()
     process.join()
     ours.close()
-    assert process.exitcode == (0 if steps is not None else -signal.SIGKILL)
+    assert victim or process.exitcode == (0 if steps is not None else -signal.SIGKILL)
     return steps
 
 
 class _Steps:
-    def __init__(self, kill_at: int) -> None:
+    def __init__(self, kill_at: int, victim: int) -> None:
         self.done = 0
         self._kill_at = kill_at
+        self._victim = victim or os.getpid()
         self._lock = threading.Lock()
 
     def take(self) -> None:
         with self._lock:
             self.done += 1
             if self.done == self._kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(self._victim, signal.SIGKILL)
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def stepped(*given: Any, **options: Any) -> Any:
@@ -119,18 +123,21 @@ class _Steps:
         return stepped
 
 
-def _main(job: Job, kill_at: int, home: str, told: Connection) -> None:
+def _main(job: Job, kill_at: int, victim: int, home: str, told: Connection) -> None:
     os.environ["XDG_STATE_HOME"] = home
-    steps = _Steps(kill_at)
+    steps = _Steps(kill_at, victim)
     p4runtime.write_all = steps.around_write(p4runtime.write_all)
     for owner, name in (
         (SwitchClient, "set_pipeline"),
         (WorkerClient, "_change"),
+        (WorkerClient, "expect_state"),
+        (WorkerClient, "transfer"),
         (_SqliteLeadership, "commit"),
     ):
         setattr(owner, name, steps.around(getattr(owner, name)))
-    do(job)
-    told.send(steps.done)
+    with suppress(*([ReportedError] if victim else [])):
+        do(job)
+        told.send(steps.done)
 
 
 def state_home(folder: Path) -> str:

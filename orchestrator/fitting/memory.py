@@ -29,6 +29,8 @@ NEXT_BITS = 4
 HASH_BITS = 52
 """Of a hash group: the addresses of the ways."""
 INDEX_BITS = 10
+GATEWAY_BITS = 44
+"""That one gateway looks at: four bytes, twelve bits by way of the hash."""
 COUNTERS_IN_ROW = 2
 """Packets and bytes: 28 and 36 bits."""
 COUNTER_BLOCKS, METER_BLOCKS = 18, 24
@@ -39,7 +41,7 @@ COUNTER_BLOCKS, METER_BLOCKS = 18, 24
 def part(step: Step, entries: int) -> Use:
     """What so many of a step's entries take, as where a table is spread over stages."""
     if step.asks is not None:
-        return Use(gateways=1)
+        return Use(gateways=max(1, ceil(step.asked_bits / GATEWAY_BITS)))
     if not step.keys or not entries:
         bits = sum(w.hash_bits for way in step.ways for w in way.writes)
         return Use(logical_tables=1, hash_bits=min(bits, HASH_BITS))

@@ -43,6 +43,8 @@ class Step:
     counted: bool = False
     metered: bool = False
     asks: Json | None = None
+    asked_bits: int = 0
+    """Of the fields of `asks`."""
 
     @property
     def looked_at(self) -> frozenset[Field]:
@@ -139,9 +141,10 @@ def _step(program: Program, pipeline: ControlGraph, name: str, asked: Asked, sta
         value = value_of(found.expression, state)
         if value is not None:
             return Step(name, (Way((), found.true_next if value else found.false_next),))
-        return Step(
-            name, (Way((), found.true_next), Way((), found.false_next)), asks=found.expression
-        )
+        ways = (Way((), found.true_next), Way((), found.false_next))
+        asked_of = set(fields_of(found.expression))
+        bits = sum(1 if f[1] == "$valid$" else program.field(*f).width for f in asked_of)
+        return Step(name, ways, asks=found.expression, asked_bits=bits)
     if name in pipeline.calls:
         call = pipeline.calls[name]
         return Step(name, (_way(program, call.action, call.next, asked, state),))

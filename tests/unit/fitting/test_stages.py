@@ -91,6 +91,13 @@ def test_a_condition_waits_for_its_field_and_what_it_guards_for_it() -> None:
     assert at == {"a": (0, 0), "if": (1, 1), "b": (1, 1)}
 
 
+def test_a_wide_condition_takes_several_gateways() -> None:
+    narrow, wide = (
+        dataclasses.replace(asks("if", "x", "a", "b"), asked_bits=bits) for bits in (44, 45)
+    )
+    assert (part(narrow, 0).gateways, part(wide, 0).gateways) == (1, 2)
+
+
 def test_a_full_stage_sends_the_rest_of_a_table_to_the_next() -> None:
     assert part(Step("t", (), (key("k", "ternary", 40),), 512), 512).tcam == 1
     found = ternary(20_000, 40)

@@ -9,34 +9,8 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from orchestrator.cli import (
-    attaching,
-    bundles,
-    cle,
-    cordoning,
-    deploying,
-    events,
-    executing,
-    graphs,
-    importing,
-    inspection,
-    moving,
-    network_status,
-    page,
-    placement,
-    profiling,
-    reconcile,
-    recovery,
-    starting,
-    status,
-    taps,
-    verdicts,
-    verify,
-    whatif,
-)
-from orchestrator.cli.access import with_access, with_files, with_trust
-from orchestrator.cli.examples import with_examples
 from orchestrator.cli.output import INTERRUPTED, fail
+from orchestrator.cli.table import LazyGroup
 from orchestrator.errors import InputError, ReportedError, StoreError
 from orchestrator.observation import telemetry
 
@@ -51,42 +25,18 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 app = typer.Typer(
     name="orchestrator",
+    cls=LazyGroup,
     help="Split a service graph between P4 switches and servers, deploy it, see what it does.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-graphs.register(app)
-bundles.register(app)
-importing.register(app)
-deploying.register(app)
-status.register(app)
-starting.register(app)
-network_status.register(starting.net_app)
-attaching.register(starting.net_app)
-executing.register(starting.net_app)
-recovery.register(app)
-placement.register(app)
-profiling.register(app)
-whatif.register(app)
-inspection.register(app)
-events.register(app)
-reconcile.register(app)
-cordoning.register(app)
-page.register(app)
-moving.register(app)
-verify.register(app)
-cle.register(verify.verify_app)
-verdicts.register(verify.verify_app)
-taps.register(verify.verify_app)
-with_files(app, "compile_command", "deploy", "page", "place_command", "whatif")
-with_files(graphs.graph_app, "check")
-with_trust(app, "deploy", "page")
-with_trust(bundles.bundle_app, "show")
-with_access(app, "network", "live")
-with_access(starting.net_app, "topology", "name")
-with_examples(app)
+
+
+@app.callback()
+def _no_options() -> None:
+    """Nothing is asked before the command."""
 
 
 def main() -> None:

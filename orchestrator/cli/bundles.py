@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from orchestrator.cli.access import with_trust
 from orchestrator.cli.graphs import print_entries
 from orchestrator.cli.output import Json, print_json, print_table, say
 from orchestrator.errors import InputError, unknown
@@ -24,6 +25,7 @@ File = Annotated[Path, typer.Argument(help="A bundle (compile -o).")]
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
+    with_trust(bundle_app, "show")
     app.add_typer(bundle_app, name="bundle")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.access import with_files
 from orchestrator.cli.classes import (
     ALL,
     ExplainCommand,
@@ -94,6 +95,7 @@ graph_app = typer.Typer(help="Check service graphs, print their JSON Schema.", n
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
+    with_files(graph_app, "check")
     app.add_typer(graph_app, name="graph")
     app.command(
         "compile",

@@ -1,4 +1,4 @@
-"""Commands that look: tables, samples, doctor."""
+"""The commands `samples` and `doctor`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import explain, monitoring, tables, tools, trace
 from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, clock_words, print_json, print_table, say
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    tables.register(app)
-    explain.register(app)
-    trace.register(app)
-    tools.register(app)
-    monitoring.register(app)
     app.command("samples", epilog="Example: orchestrator samples --count 1 --seconds 10")(samples)
     app.command("doctor", epilog="Example: orchestrator doctor --json")(doctor)
 

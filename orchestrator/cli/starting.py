@@ -24,11 +24,6 @@ net_app = typer.Typer(
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    app.add_typer(net_app, name="net")
-
-
 @net_app.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")
 def up(
     topology: Annotated[str, typer.Argument(help="A topology file, or a shipped one's name.")],

@@ -28,11 +28,6 @@ BundleFile = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's commands."""
-    app.add_typer(verify_app, name="verify")
-
-
 @key_app.command("new", epilog="Example: orchestrator verify key new customer.pem")
 def key_new(file: NewFile, as_json: Json = False) -> None:
     """A signing key (Ed25519, 0600), and its public key in FILE with the suffix .pub."""

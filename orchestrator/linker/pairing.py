@@ -11,7 +11,7 @@ from collections.abc import Collection, Container, Iterable, Set
 from itertools import chain
 
 from orchestrator.linker.digests import Digests
-from orchestrator.linker.matching import Matched, Matching, by_table
+from orchestrator.linker.matching import Matched, Matching, by_table, same_effects
 from orchestrator.linker.nodes import Nodes, differing_parts, named_by
 from orchestrator.model.decision import LEVELS
 from orchestrator.model.entries import Lpm, Part, ServerChain, TableEntry
@@ -234,11 +234,7 @@ class Pairing:
         both = self.old.entries(old, apart), self.new.entries(new, apart)
         tables_of = by_table(*both, settled)
         for table, (theirs, ours) in tables_of.items():
-            alike = (
-                new == old
-                and len(ours) == len(theirs)
-                and all(map(TableEntry.same_effect, ours, theirs))
-            )
+            alike = new == old and same_effects(ours, theirs)
             if alike and self._refs_stay(new, ours):
                 tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
                 continue

@@ -35,6 +35,7 @@ from orchestrator.cli.placement import (
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
+    from orchestrator.observation.load import CoreLoad
     from orchestrator.placement.topologies import HostDemand
     from orchestrator.presenters.live_case import LiveCase
     from orchestrator.whatif.cases import Settings
@@ -172,7 +173,9 @@ def whatif(
         if start.measured:
             told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
             say(f"measured over {interval:g} s: {told}")
-        _print(outcomes, files)
+        for load in start.cores:
+            say(core_words(load))
+        _print(outcomes, files, idle=bool(start.measured) and not any(start.measured.values()))
     if left:
         raise typer.Exit(INTERRUPTED)
 
@@ -259,7 +262,7 @@ def _largest(demands: Sequence[HostDemand], count: int) -> Sequence[HostDemand]:
     return sorted(demands, key=lambda d: -d.rate)[:count] if count > 0 else demands
 
 
-def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:
+def _print(outcomes: Sequence[Outcome], files: Sequence[str], *, idle: bool = False) -> None:
     from orchestrator.whatif.run import capacity_end
 
     print_table(
@@ -283,7 +286,7 @@ def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:
                 f"{max(o.latency_us.values()):.1f}" if o.latency_us else "",
                 f"{o.busiest[0][0]} {o.busiest[0][1]:.0%}" if o.busiest else "",
                 len(o.moved) if o.status not in ("INFEASIBLE", "ERROR") else "",
-                slo_words(o),
+                "no traffic" if idle and o.slo_met else slo_words(o),
             )
             for o in outcomes
         ),
@@ -303,6 +306,16 @@ def _print(outcomes: Sequence[Outcome], files: Sequence[str]) -> None:
         say(line)
     for name in files:
         say(f"wrote {name}")
+
+
+def core_words(load: CoreLoad) -> str:
+    """How busy a core was while rates were measured, and how long packets were in its NFs."""
+    busy = "" if load.busy is None else f"{load.busy:.0%} busy, "
+    planned = "" if load.planned is None else f" ({load.planned:.0%} planned)"
+    nfs = [f"{nf.nf} {nf.p50_us:.1f} us (p99 {nf.p99_us:.1f})" for nf in load.nfs if nf.p99_us]
+    return f"{load.name}: {busy}{load.frames_per_second:.1f} frames/s{planned}; {', '.join(nfs)}".rstrip(
+        "; "
+    )
 
 
 def slo_words(outcome: Outcome) -> str:

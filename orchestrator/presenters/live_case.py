@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.model.bundle import Bundle
+    from orchestrator.observation.load import CoreLoad
     from orchestrator.observation.rates import Measured
     from orchestrator.whatif.scenarios import Case
 
@@ -27,6 +28,8 @@ class LiveCase:
     workers: dict[str, int] = field(default_factory=dict[str, int])
     measured: dict[str, int] = field(default_factory=dict[str, int])
     """bit/s by traffic (with its graph's name before it where there are several graphs)."""
+    cores: tuple[CoreLoad, ...] = ()
+    """Of those that run the graphs, meanwhile."""
 
 
 def live_case(
@@ -36,6 +39,7 @@ def live_case(
     from orchestrator.deployment.cordoning import cordon_of
     from orchestrator.deployment.specialising import builds_of, with_pipelines
     from orchestrator.observation.health import read_network
+    from orchestrator.observation.load import core_loads
     from orchestrator.observation.rates import measured_rates
     from orchestrator.placement.resources import used_by
     from orchestrator.targets.pipelines import Pipelines
@@ -52,9 +56,13 @@ def live_case(
             f"whatif --live: {', '.join(missing)} is not deployed on {live.name} (deployed: {known})"
         )
     rates: dict[tuple[str, str], Measured] = {}
+    loads: tuple[CoreLoad, ...] = ()
     if measure:
         time.sleep(interval_s)
-        rates = measured_rates(reading, read_network(live))
+        later = read_network(live)
+        rates = measured_rates(reading, later)
+        asked = {c.name for c in later.cores if {g.name for g in graphs} & {*c.graphs}}
+        loads = tuple(load for load in core_loads(later, reading) if load.name in asked)
         graphs = [_measured(graph, rates) for graph in graphs]
     prefixes = {g.name: f"{g.name}/" if len(graphs) > 1 else "" for g in graphs}
     running: dict[str, str] = {}
@@ -72,6 +80,7 @@ def live_case(
         running,
         workers,
         {prefixes[g] + t: found.rate for (g, t), found in rates.items() if g in prefixes},
+        loads,
     )
 
 

@@ -12,10 +12,11 @@ from dataclasses import replace
 import pytest
 from networks import topology
 
+from orchestrator.cli.whatif import core_words
 from orchestrator.model.topology import Topology
 from orchestrator.observation.bottleneck import Bottleneck
 from orchestrator.observation.health import CoreReading, DeviceReading, Reading
-from orchestrator.observation.load import core_loads, switch_loads
+from orchestrator.observation.load import CoreLoad, NfLoad, core_loads, switch_loads
 from orchestrator.presenters.bottleneck import bottleneck_json, found_between
 
 NFS = ("fw", "ids", "nat")
@@ -62,6 +63,15 @@ def test_a_core_between_two_readings() -> None:
     fw, ids = load.nfs
     assert (fw.packets_per_second, fw.mean_us, fw.p50_us, fw.p99_us) == (320.0, 2.0, 1.5, 9.0)
     assert (ids.packets_per_second, ids.mean_us) == (0.0, None)
+
+
+def test_a_core_in_words() -> None:
+    fw = NfLoad("g", "fw", 320.0, 2.0, 1.5, 9.0)
+    load = CoreLoad("server1.2", 320.0, 0.5, 16.0, 0.25, 0.25, 0.0, 0.0, 0.06, (fw,))
+    assert (
+        core_words(load) == "server1.2: 50% busy, 320.0 frames/s (6% planned); fw 1.5 us (p99 9.0)"
+    )
+    assert core_words(replace(load, busy=None, planned=None, nfs=())) == "server1.2: 320.0 frames/s"
 
 
 def test_an_idle_core_has_no_batches_to_tell_of() -> None:

@@ -26,7 +26,9 @@ from servernf.host.framepipe import FramePipe
 from servernf.host.privileges import confine, drop
 from servernf.python.network_function import known_types
 from servernf.python.options import mac_of, parser_of, pin, ready_line, tls_of
+from servernf.python.runtime.door import open_door
 from servernf.python.runtime.messages import WorkerPlace
+from servernf.python.runtime.peers import UNIX
 from servernf.python.runtime.service import serve
 from servernf.wire.errors import EnvironmentMissing, ReportedError, ServerError
 
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         __doc__,
         interface=", which DPDK opens (root)",
         frames="needs no DPDK",
-        door="taken as by servernf.python; no state comes by it",
+        door="a Unix socket where other workers bring state (as servernf.python has it)",
     )
     parser.add_argument(
         "--sanitized",
@@ -77,15 +79,20 @@ def _run(options: argparse.Namespace) -> int:
     if user is not None:
         confine()  # after the process is there, which needs it, and before there are threads
     # Who is no longer root cannot open a port again.
-    worker = DpdkWorker(options.name, mac, engine, restarts=user is None)
+    live = options.interface is not None
+    worker = DpdkWorker(options.name, mac, engine, restarts=user is None, live=live)
     try:
         frames = _frames(options)
         known_types()
         place = WorkerPlace(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made
+        door = None
+        at = f"{UNIX}{options.door.name}" if options.door is not None else ""
         server, service, api = serve(
-            worker, options.api, tls, place=place, peers=options.peer, kind=DpdkService
+            worker, options.api, tls, place=place, peers=options.peer, door=at, kind=DpdkService
         )
+        if options.door is not None:
+            door = open_door(worker, options.door, tls, user)
         if user is not None:
             drop(user)
         warning = exposure(
@@ -99,7 +106,8 @@ def _run(options: argparse.Namespace) -> int:
             run(worker, frames, wake.fileno())
         finally:
             service.stopping.set()
-            server.stop(grace=0.5).wait()
+            for end in [each.stop(grace=0.5) for each in (server, door) if each is not None]:
+                end.wait()
     finally:
         worker.close()
     if worker.ended.is_set():

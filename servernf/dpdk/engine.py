@@ -8,7 +8,7 @@ outlives it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from servernf.dpdk.forms import Making, forms
@@ -147,6 +147,33 @@ class Engine:
         """How busy the process has been, by the names that queryMetrics tells."""
         busy, batches, full = self.memory.read(BUSY_NS, UNTOLD - BUSY_NS)
         return {"busy_ns": busy, "batches": batches, "full_batches": full}
+
+    def tables_of(self, instance: Instance) -> tuple[StateTable, ...]:
+        """The state that an instance has on the C side."""
+        return self._made[instance].tables
+
+    def number_of(self, instance: Instance) -> int:
+        """Of an instance there."""
+        return self._made[instance].number
+
+    def numbers_of(self, names: Collection[str]) -> list[int]:
+        """Of the instances of these names."""
+        return sorted(made.number for found, made in self._made.items() if found.name in names)
+
+    def entered(
+        self, instance: Instance, enter: Callable[[], int], counters: Mapping[str, int]
+    ) -> int:
+        """Have records that both sides share, and counters, be changed; what that answers."""
+        self.refresh()
+        count = enter()
+        made = self._made[instance]
+        for place in made.places:
+            self.memory.store(place)
+        for index, reason in enumerate(made.reasons, 1):
+            self.memory.add(made.tally.at + index, counters.get(f"drop.{reason}", 0))
+        for table in made.tables:
+            self.memory.add(table.place.at + 1, counters.get(f"evicted.{table.name}", 0))
+        return count
 
     def _make(self, instance: Instance) -> None:
         if not self._free:

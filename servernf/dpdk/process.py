@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 
@@ -47,6 +47,22 @@ class Ask(IntEnum):
     END_STATE = 8
     STATS = 9
     WATCH = 10
+    GROUP = 11
+    BUILD = 12
+    UNGROUP = 13
+    FOLLOW = 14
+    UNFOLLOW = 15
+    TOUCHED = 16
+    WRITE = 17
+    DISCARD = 18
+    ENTER = 19
+    SCAN = 20
+    CLEAR = 21
+    GATE = 22
+    UNGATE = 23
+    KEPT = 24
+    GIVE = 25
+    MARKS = 26
 
 
 class ProcessGone(ServerError):
@@ -128,16 +144,8 @@ class WorkerProcess:
 
     def packets(self, now_us: int, frames: Sequence[bytes]) -> list[bytes]:
         """What leaves, in order, for frames that come in at one instant."""
-        packed = b"".join(FRAME.pack(0, len(frame)) + frame for frame in frames)
-        answer = self.ask(Ask.PACKETS, struct.pack("=Q", now_us) + packed)
-        out: list[bytes] = []
-        at = 0
-        while at < len(answer):
-            _, size = FRAME.unpack_from(answer, at)
-            at += FRAME.size
-            out.append(answer[at : at + size])
-            at += size
-        return out
+        packed = struct.pack("=Q", now_us) + packed_frames(frames)
+        return unpacked_frames(self.ask(Ask.PACKETS, packed))
 
     def signatures(self, written: bytes) -> bytes:
         """Their database, as c/signatures.h says; another process makes it."""
@@ -178,6 +186,23 @@ class WorkerProcess:
         """Frames dropped beside the data path so far, by reason."""
         counts = struct.unpack(f"={len(PORT_REASONS)}Q", self.ask(Ask.DROPS))
         return {reason: n for reason, n in zip(PORT_REASONS, counts, strict=True) if n}
+
+
+def packed_frames(frames: Iterable[bytes]) -> bytes:
+    """Frames as messages have them."""
+    return b"".join(FRAME.pack(0, len(frame)) + frame for frame in frames)
+
+
+def unpacked_frames(answer: bytes) -> list[bytes]:
+    """Frames of an answer."""
+    out: list[bytes] = []
+    at = 0
+    while at < len(answer):
+        _, size = FRAME.unpack_from(answer, at)
+        at += FRAME.size
+        out.append(answer[at : at + size])
+        at += size
+    return out
 
 
 def _catalogue(answer: bytes) -> dict[str, tuple[str, ...]]:

@@ -22,14 +22,23 @@ def _refused(what: str) -> Callable[..., Any]:
 
 
 class DpdkService(VnfService):
-    """State does not move yet, and nothing is told of single packets."""
+    """State is not doubled elsewhere yet, and nothing is told of single packets."""
 
-    transfer = _refused("transfer")
-    expectState = _refused("expectState")
-    replicate = _refused("replicate")
-    pushState = _refused("pushState")
     markLastInTransit = _refused("markLastInTransit")
-    getVariants = _refused("getVariants")
+
+    def replicate(
+        self, request: vnf.ReplicateRequest, context: grpc.ServicerContext
+    ) -> vnf.ReplicateResponse:
+        if request.phase == vnf.ReplicateRequest.START:
+            return _refused("replicate")(self, request, context)
+        return super().replicate(request, context)
+
+    def getVariants(
+        self, request: vnf.VariantsRequest, context: grpc.ServicerContext
+    ) -> vnf.VariantsResponse:
+        if request.operation == "replicate":
+            return vnf.VariantsResponse()
+        return super().getVariants(request, context)
 
     def watchEvents(
         self, request: vnf.WatchEventsRequest, context: grpc.ServicerContext

@@ -13,6 +13,7 @@ from typing import Any
 
 from servernf.dpdk.memory import RecordPlace, SharedMemory
 from servernf.dpdk.process import Ask
+from servernf.python.fair_table import FairTable
 from servernf.python.state import Declared
 from servernf.wire.errors import ServerError
 
@@ -94,6 +95,8 @@ class StateTables:
         """Have counts say what the C side has counted."""
         for found in list(self._known.values()):
             self._memory.refresh(found.place)
+            if isinstance(found.declared.table, FairTable):
+                found.declared.table.evicted = found.counts.evicted
 
     def made_again(self) -> Iterable[tuple[bytes, int]]:
         """Messages and numbers of all, for another process: they are empty there."""

@@ -1,37 +1,47 @@
 """A worker whose packets a C process runs, configured as one of `servernf.python`.
 
-It refuses by name what this runtime has not yet: state that moves or is doubled.
+It refuses by name what this runtime has not yet: state that is doubled elsewhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from servernf.dpdk.engine import Engine
+from servernf.dpdk.moving import EngineArriving, EngineDeparting, EngineGates, EngineJobs
 from servernf.dpdk.notes import keys, note
 from servernf.dpdk.process import ProcessGone
+from servernf.dpdk.state import InstanceState
 from servernf.host.compiling import HYPERSCAN
 from servernf.python.network_function import NetworkFunction, create
 from servernf.python.runtime.chain import Dial, nobody
 from servernf.python.runtime.clocks import monotonic_us, wall_us
+from servernf.python.runtime.errors import Unsupported
 from servernf.python.runtime.shim import Sample
-from servernf.python.runtime.tables import Tables
+from servernf.python.runtime.tables import Instance, Tables
 from servernf.python.runtime.worker import Worker
+from servernf.python.scope import EVERYTHING, Buckets, Scope
+from servernf.python.state import CHUNK
 from servernf.wire.errors import InputError, ServerError, unknown
+from servernf.wire.state import Batch, decode
 from servernf.wire.witness import Witness
 
 MOST_RESTARTS, WITHIN_S = 3, 10.0
 """A process that ends more often within so long is not started again: the worker ends, and its agent
 starts another one."""
 _AGAIN_S = 0.05
+_FETCH_S = 0.05
+"""How often frames that are kept while state moves are taken from the C side."""
 _LOG = logging.getLogger(__name__)
 
 
 class DpdkWorker(Worker):
-    """A core's NFs. `restarts` says whether its process can be started another time."""
+    """A core's NFs. `restarts` says whether its process can be started another time, `live` whether
+    packets come by a port."""
 
     def __init__(
         self,
@@ -42,9 +52,14 @@ class DpdkWorker(Worker):
         *,
         dial: Dial = nobody,
         restarts: bool = True,
+        live: bool = False,
     ) -> None:
         super().__init__(name, core_mac, clock, dial=dial)
         self.engine = engine
+        self.jobs = EngineJobs(live=live)
+        self._engine_gates = EngineGates(core_mac, engine, clock, self.transfers)
+        self.gates = self._engine_gates  # pyrefly: ignore[bad-override-mutable-attribute]
+        self._gated = threading.Event()
         self.socket_drops = self.shim.socket_drops = self._port_drops
         self.ended = threading.Event()
         """Set when the process is gone for good."""
@@ -55,10 +70,13 @@ class DpdkWorker(Worker):
         self._watch = threading.Thread(target=self._watched, daemon=True)
         self._watch.start()
         threading.Thread(target=self._listen, daemon=True).start()
+        if live:
+            threading.Thread(target=self._attend, daemon=True).start()
 
     def close(self) -> None:
         """End the process."""
         self._closing = True
+        self._gated.set()
         self.engine.close()
         self._watch.join()
 
@@ -67,11 +85,66 @@ class DpdkWorker(Worker):
     def process(self, frames: Sequence[bytes]) -> list[bytes]:
         """Run a batch of tagged frames to completion; the frames to send, in order."""
         try:
-            return self.engine.process.packets(self.now_us(), frames)
+            with self.jobs.turn:
+                if self.gates.all:
+                    self.gates.fetch()
+                left, self._engine_gates.left = self._engine_gates.left, []
+                return left + self.engine.process.packets(self.now_us(), frames)
         except ProcessGone:
             lost = self.drops.get("process_gone", 0)
             self.drops["process_gone"] = lost + len(frames)
             return []
+
+    # State.
+
+    def departing(self, instances: Iterable[Instance], buckets: Buckets) -> EngineDeparting:
+        return EngineDeparting(self.engine, instances, buckets)
+
+    def arriving(
+        self, instances: Mapping[str, Instance], buckets: Buckets | None, now_us: int
+    ) -> EngineArriving:
+        return EngineArriving(self.engine, instances, buckets, now_us)
+
+    def state_of(self, nf: str) -> InstanceState:
+        """What an instance has on the C side."""
+        return InstanceState(self.engine, self._instance(nf))
+
+    def export_state(self, nf: str, scope: Scope = EVERYTHING) -> list[bytes]:
+        return self.state_of(nf).export(scope, self.now_us(), CHUNK)
+
+    def import_state(self, nf: str, batches: Sequence[bytes]) -> int:
+        layouts = self._instance(nf).nf.state.layouts
+        read = [decode(data, lambda _: layouts) for data in batches]
+        return self.state_of(nf).enter(read, self.now_us())
+
+    def delete_state(self, nf: str, scope: Scope = EVERYTHING) -> int:
+        if not scope.is_all:
+            raise Unsupported("taking a part of an instance's state out: the dpdk runtime does not")
+        return self.state_of(nf).clear()
+
+    def common_state(self, nf: str) -> list[bytes]:
+        self.engine.refresh()
+        return super().common_state(nf)
+
+    def enter_state(self, nf: str, batches: Sequence[Batch], now_us: int) -> int:
+        return self.state_of(nf).enter(batches, now_us)
+
+    def settle(self) -> None:
+        super().settle()
+        self._engine_gates.settle()
+        if self.gates.all:
+            self._gated.set()
+
+    def _attend(self) -> None:
+        """Thread: take what the C side keeps while state is on its way."""
+        while not self._closing:
+            if not self.gates.all:
+                self._gated.clear()
+                self._gated.wait()
+                continue
+            with contextlib.suppress(ServerError):  # a process that is gone is started again
+                self.jobs.do(self.gates.fetch)
+            time.sleep(_FETCH_S)
 
     # Configuration.
 
@@ -170,8 +243,9 @@ class DpdkWorker(Worker):
             if not self._restarts or not self._may_restart():
                 break
             try:
-                with self._lock:
+                with self._lock, self.jobs.turn:
                     self.engine.restart()
+                    self._engine_gates.again()
             except ServerError as error:
                 self._tell(f"it could not be started again: {error}")
                 continue  # which the next look at it counts

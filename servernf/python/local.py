@@ -22,7 +22,7 @@ __all__ = ("LocalWorker", "NotFound")
 
 class LocalWorker:
     """The calls by their names in `vnf.proto`, and frames. `clock` tells microseconds, `wall_clock`
-    those since 1970, `ticks` nanoseconds, both for samples and records."""
+    those since 1970, `ticks` nanoseconds, both for samples and records; `worker`: one that is there."""
 
     def __init__(
         self,
@@ -32,9 +32,10 @@ class LocalWorker:
         wall_clock: Callable[[], int] = wall_us,
         ticks: Callable[[], int] = time.monotonic_ns,
         peers: Callable[[str], LocalWorker | None] = lambda _: None,
+        worker: Worker | None = None,
     ) -> None:
         self._peers = peers
-        self._worker = Worker(name, mac, clock, wall_clock=wall_clock, ticks=ticks)
+        self._worker = worker or Worker(name, mac, clock, wall_clock=wall_clock, ticks=ticks)
         self._started = time.monotonic_ns()
 
     def configure(self, request: vnf.ConfigureRequest) -> vnf.ConfigureResponse:

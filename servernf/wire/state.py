@@ -153,6 +153,13 @@ class RecordLayout:
         self._parts[1].unpack(reader)
         return StateRecord(reader.data[start:middle], reader.data[middle : reader.at])
 
+    def read_one(self, raw: bytes) -> StateRecord:
+        """A record that is written; InputError when it is not exactly one."""
+        reader = _Reader(raw, f"state of {self.table}")
+        found = self.read(reader)
+        reader.end()
+        return found
+
     @property
     def least(self) -> int:
         """Bytes of the smallest record."""
@@ -173,9 +180,14 @@ class RecordLayout:
 def encode(nf_type: str, layout: RecordLayout, records: Iterable[StateRecord]) -> bytes:
     """A batch."""
     listed = list(records)
+    written = b"".join(part for record in listed for part in (record.key, record.body))
+    return encode_written(nf_type, layout, len(listed), written)
+
+
+def encode_written(nf_type: str, layout: RecordLayout, count: int, written: bytes) -> bytes:
+    """A batch of so many records that are written already, one behind the other."""
     head = [bytes((ENCODING,)), _short(nf_type), _short(layout.table)]
-    head += [_U16.pack(layout.version), _U32.pack(len(listed))]
-    return b"".join(head + [part for record in listed for part in (record.key, record.body)])
+    return b"".join((*head, _U16.pack(layout.version), _U32.pack(count), written))
 
 
 def decode(data: bytes, layouts: Callable[[str], Mapping[str, RecordLayout]]) -> Batch:

@@ -24,6 +24,24 @@ enum ask {
     ASK_END_STATE, /* a table that no instance uses -> nothing */
     ASK_STATS,     /* of an instance, what its NF's file in Python asks -> what that reads */
     ASK_WATCH,     /* keys by which packets are watched, PRF and bound each (noting.c) -> nothing */
+    /* State that moves (moving.c). The number is a table's, of ASK_ENTER an instance's. */
+    ASK_GROUP,     /* by which address: have records known by group; once more for each who needs it -> nothing */
+    ASK_BUILD,     /* how many records to look at -> whether all are known by group now */
+    ASK_UNGROUP,   /* -> nothing */
+    ASK_FOLLOW,     /* a bit a group -> a watch */
+    ASK_UNFOLLOW,   /* a watch -> nothing */
+    ASK_TOUCHED,   /* a watch, whether all are asked for -> whether records came or went, groups and their records */
+    ASK_WRITE,     /* now_us, tables, groups -> of each table how many records, bytes, and these */
+    ASK_DISCARD,   /* tables, groups -> how many records went */
+    ASK_ENTER,     /* groups, and records of tables -> how many */
+    ASK_SCAN,      /* now_us, a number, how many -> the next number, records with their turns */
+    ASK_CLEAR,     /* -> nothing */
+    /* Frames while state moves (gates.c). The number is a gate's. */
+    ASK_GATE,      /* instances, whether all flows, by which address, a bit a group -> nothing */
+    ASK_UNGATE,    /* now_us, what becomes of kept frames, frames to treat before -> frames that leave, without a port */
+    ASK_KEPT,      /* -> how many did not fit, frames */
+    ASK_GIVE,      /* now_us, frames that go by gates -> frames that leave, without a port */
+    ASK_MARKS,     /* numbers of transfers whose markers may come -> markers that have come: a transfer's number, a path's */
     ANSWER = 64,   /* payload as said above */
     ANSWER_ERROR,  /* a text */
 };

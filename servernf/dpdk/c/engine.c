@@ -6,7 +6,10 @@
  */
 #include "engine.h"
 
+#include "gates.h"
+#include "moving.h"
 #include "noting.h"
+#include "steps.h"
 #include "table.h"
 
 #include <time.h>
@@ -14,23 +17,8 @@
 #define TIMED_OF 8     /* of so many bursts of an NF one is timed */
 #define MOST_CALLS 256 /* of a burst: more only where chains were made that lead round */
 #define TIDY_US 1000000
+#define KEPT (LOST_REASONS + 1) /* instead of a reason: a frame is not lost, but kept for later */
 #define MOST_BESIDE 2048 /* bytes of a frame that an NF sends beside others */
-
-struct leaving {
-    u8 ethernet[14];
-    u32 path; /* as it is sent */
-};
-
-struct onward {
-    const struct step *step;
-    const struct leaving *leaving;
-};
-
-struct step {
-    struct nf *nf;
-    u32 port, ports;
-    const struct onward *next; /* by the port left */
-};
 
 struct slot {
     u32 path; /* 0 is no path: its SPI would be 0, which RFC 8300 leaves unused here */
@@ -56,6 +44,7 @@ static struct shared memory;
 static u64 mac, mac_mask; /* as eight bytes that a frame begins with are loaded */
 static struct nf_ops *registered;
 static u64 tidy_us;
+static bool gates_pass; /* frames that have been kept go by gates */
 
 void nf_register(struct nf_ops *ops)
 {
@@ -109,6 +98,7 @@ static const char *make(u32 number, struct reader *r)
             return r->bad ? BAD : "a configuration that is not good, or there is no memory for it";
         nf->ops = ops;
         nf->counters = memory.words + counters;
+        nf->number = number;
         nf->times = nf->counters + reasons;
         nf->ports = nf->ports ? nf->ports : 2;
         instances[number] = nf;
@@ -303,8 +293,15 @@ const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer
         struct nf *nf = engine_instance(instance);
         return nf && nf->ops->stats ? nf->ops->stats(nf, r, answer) : "no instance that has more to tell has this number";
     }
+    case ASK_GATE:
+        return gate_open(instance, r);
+    case ASK_KEPT:
+        return gate_kept(instance, answer);
+    case ASK_MARKS:
+        gates_marks(r, answer);
+        return NULL;
     default:
-        return "a message that is not known";
+        return moving_serve(kind, instance, r, answer);
     }
 }
 
@@ -328,6 +325,7 @@ void engine_end(void)
     for (u32 i = 0; i < MOST_INSTANCES; i++)
         end_instance(i);
     tables_close();
+    gates_end();
     noting_end();
 }
 
@@ -356,10 +354,15 @@ static inline enum lost enter(struct packet *p, const struct received *f, const 
     if (unlikely(f->size < TAG_BYTES))
         return BAD_TAG;
     u64 head = load_be(at + 12, 8);
-    if (unlikely((head & TAG_MASK) != TAG_IS))
-        return BAD_TAG;
     memcpy(&to, at, sizeof to);
-    if (unlikely((to & mac_mask) != mac))
+    bool mine = (to & mac_mask) == mac;
+    if (unlikely((head & TAG_MASK) != TAG_IS)) {
+        if (!mine || !gates_mark(at, f->size))
+            return BAD_TAG;
+        memory.words[FRAMES_IN]--; /* it is the manager's, and no packet */
+        return KEPT;
+    }
+    if (unlikely(!mine))
         return NOT_MINE;
     p->ttl = head >> 38 & 0x3F;
     if (unlikely(p->ttl <= 1))
@@ -373,7 +376,9 @@ static inline enum lost enter(struct packet *p, const struct received *f, const 
     p->at = f->bytes + TAG_BYTES;
     p->size = f->size - TAG_BYTES;
     p->room = HEADROOM;
-    return packet_parse(p) ? LOST_REASONS : MALFORMED;
+    if (unlikely(!packet_parse(p)))
+        return MALFORMED;
+    return unlikely(gates_open) && !gates_pass && gates_keep(p, f) ? KEPT : LOST_REASONS;
 }
 
 static inline void leave(struct packet *p, struct sent *sent)
@@ -537,6 +542,14 @@ static u32 leave_beside(u32 index, struct sent *sent, u32 out)
     return out;
 }
 
+u32 engine_give(const struct received *frames, u32 count, u64 now_us, struct sent *sent)
+{
+    gates_pass = true;
+    u32 out = engine_burst(frames, count, now_us, sent);
+    gates_pass = false;
+    return out;
+}
+
 static void tidy(u64 now_us)
 {
     tidy_us = now_us + TIDY_US;
@@ -574,7 +587,7 @@ u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct se
         enum lost why = enter(&packets[i], &frames[i], tables);
         if (likely(why == LOST_REASONS))
             waiting[all++] = &packets[i];
-        else
+        else if (why != KEPT)
             lose_frame(&packets[i], &frames[i], why);
     }
     while (all && calls++ < MOST_CALLS)

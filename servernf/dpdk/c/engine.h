@@ -26,5 +26,7 @@ const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer
 /* Run frames to completion, where they are: HEADROOM bytes before each may be written. What leaves is in the order of
  * arrival; how many. */
 u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct sent *sent);
+/* The same for frames that were kept while state moved. */
+u32 engine_give(const struct received *frames, u32 count, u64 now_us, struct sent *sent);
 
 #endif

@@ -89,7 +89,7 @@ static void tell(struct groups *g, u32 group, bool opened)
 {
     for (u32 i = 0; i < MOST_WATCHES; i++) {
         struct watch *w = &g->watches[i];
-        if (!w->used || (w->scope && !is_set(w->scope, group)))
+        if (!w->used || !is_set(w->scope, group))
             continue;
         set_bit(w->touched, group);
         w->opened |= opened;

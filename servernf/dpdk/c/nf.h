@@ -21,6 +21,7 @@ struct nf {
     u64 *counters; /* shared with the parent: packets, then drops by reason */
     u64 *times;    /* `enum time` */
     u32 bursts;
+    u32 number;
     u32 ports;     /* it has 2, inside and outside, unless `init` says otherwise */
 };
 

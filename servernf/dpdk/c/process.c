@@ -8,6 +8,7 @@
  */
 #include "channel.h"
 #include "engine.h"
+#include "gates.h"
 #include "noting.h"
 #include "ports.h"
 #include "privileges.h"
@@ -48,13 +49,34 @@ static bool take_frame(struct reader *r, struct received *f, u8 *room)
     return true;
 }
 
-static const char *packets(struct reader *r, struct writer *w)
+typedef u32 burst_fn(const struct received *frames, u32 count, u64 now_us, struct sent *sent);
+
+/* Run a burst; what leaves goes out by the port or, without one, is written. */
+static void run_burst(burst_fn *burst, const struct received *frames, u32 count, u64 now_us, struct writer *w)
+{
+    struct sent sent[MOST_SENT];
+    u32 out = burst(frames, count, now_us, sent);
+    for (u32 i = 0; i < out; i++) {
+        u8 *at = NULL;
+        if (ports_count()) {
+            at = ports_room(0, sent[i].size);
+        } else {
+            write_u32(w, 0);
+            write_u32(w, sent[i].size);
+            at = write_room(w, sent[i].size);
+        }
+        if (at)
+            memcpy(at, sent[i].bytes, sent[i].size);
+    }
+    if (ports_count())
+        ports_flush();
+}
+
+static const char *packets(struct reader *r, struct writer *w, u64 now, burst_fn *burst)
 {
     static u8 room[MOST_FRAMES][HEADROOM + MAX_FRAME + SLACK];
-    u64 now = take_u64(r);
     struct reader checked = *r;
     struct received frames[MOST_FRAMES];
-    struct sent sent[MOST_SENT];
     while (checked.at < checked.end) /* all of them before any: a message that is refused has changed nothing */
         if (!take_frame(&checked, frames, room[0]))
             return BAD;
@@ -64,15 +86,34 @@ static const char *packets(struct reader *r, struct writer *w)
             take_frame(r, &frames[count], room[count]);
             count++;
         }
-        u32 out = engine_burst(frames, count, now, sent);
+        run_burst(burst, frames, count, now, w);
         channel_tell();
-        for (u32 i = 0; i < out; i++) {
-            write_u32(w, 0);
-            write_u32(w, sent[i].size);
-            write_bytes(w, sent[i].bytes, sent[i].size);
-        }
     }
     return checked.bad ? BAD : NULL;
+}
+
+enum { DISCARD, GO_ON, HAND_OVER }; /* the frames of a gate that is closed */
+
+/* Close a gate, once the frames of the message are treated. */
+static const char *ungate(u32 number, struct reader *r, struct writer *w)
+{
+    u64 now = take_u64(r);
+    u32 how = take_u32(r), count;
+    const char *wrong = r->bad ? BAD : packets(r, w, now, engine_give);
+    if (wrong)
+        return wrong;
+    if (how == HAND_OVER) {
+        struct writer kept = {0};
+        wrong = gate_kept(number, &kept);
+        if (!wrong)
+            write_bytes(w, kept.bytes + 8, kept.size - 8);
+        free(kept.bytes);
+    }
+    struct received frames[MOST_FRAMES];
+    for (u32 first = 0; how == GO_ON && (count = gate_frames(number, first, frames, MOST_FRAMES)); first += count)
+        run_burst(engine_give, frames, count, now, w);
+    gate_close(number);
+    return wrong;
 }
 
 /* -- messages -------------------------------------------------------------------------------------------- */
@@ -82,7 +123,11 @@ static const char *serve(struct question *q, struct writer *w)
     u64 drops[DROPS] = {0};
     switch (q->kind) {
     case ASK_PACKETS:
-        return packets(&q->payload, w);
+        return packets(&q->payload, w, take_u64(&q->payload), engine_burst);
+    case ASK_GIVE:
+        return packets(&q->payload, w, take_u64(&q->payload), engine_give);
+    case ASK_UNGATE:
+        return ungate(q->slot, &q->payload, w);
     case ASK_DROPS:
         ports_drops(drops);
         write_bytes(w, drops, sizeof drops);

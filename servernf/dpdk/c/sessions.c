@@ -148,7 +148,7 @@ static const char *read_session(struct table *t, struct reader *r, u64 now_us, c
     get_be(r, 1);
     bool established = get_be(r, 1);
     const u8 *at = (const u8 *)k.word;
-    if (r->bad || at[15] != 12)
+    if (r->bad || at[15] != 12 || !t->other)
         return BAD;
     if (!good)
         return "has a number of TCP that is out of range";

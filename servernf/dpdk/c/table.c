@@ -127,6 +127,9 @@ void table_end(struct table *t)
     index_close(&t->by_key);
     index_close(&t->by_source);
     tables[t->number] = NULL;
+    for (u32 i = 0; i < MOST_TABLES; i++)
+        if (tables[i] && tables[i]->other == t)
+            tables[i]->other = NULL;
     free(t);
 }
 
@@ -377,6 +380,7 @@ void table_establish(struct table *t, struct entry *e, bool established)
 void table_entered(struct table *t, struct entry *e)
 {
     e->turn = ++t->turn;
+    t->last_entered = e->number;
     t->counts[COUNTED]++;
     if (unlikely(t->groups))
         groups_entered(t, e);

@@ -55,7 +55,7 @@ struct ranking {
 /* Whom it is told which groups are touched: one transfer or replication. */
 struct watch {
     bool used, opened; /* `opened`: a record has come or gone */
-    const u64 *scope;  /* a bit a group; NULL: all */
+    u64 scope[GROUPS / 64]; /* a bit a group */
     u64 touched[GROUPS / 64];
 };
 
@@ -104,6 +104,7 @@ enum counted { COUNTED, EVICTED, WAITING_FRAMES, TABLE_WORDS };
 struct table {
     const struct kind *kind;
     u32 number;
+    u32 last_entered; /* the number of the record that was entered last */
     u32 size, capacity, high, free; /* records: the bound; room; numbers ever used; the first free one */
     u64 *counts, turn;
     u8 *entries;

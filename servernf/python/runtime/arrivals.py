@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Protocol
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arriving import SILENT_US, Arriving
+from servernf.python.runtime.departing import Leaving
 from servernf.python.runtime.errors import AlreadyThere, NotFound, Refused
 from servernf.python.runtime.gates import Gate, Gates
 from servernf.python.runtime.held import HeldFrames
@@ -21,6 +22,7 @@ from servernf.python.variants import check_variant
 from servernf.wire.buckets import MOST_SPACES
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError, quoted
+from servernf.wire.state import Batch
 
 _MOST_ENDED = 256
 """Transfers that are over and still told of."""
@@ -49,6 +51,32 @@ class TransferHost(Protocol):
 
     def now_us(self) -> int:
         """By the clock of the data path."""
+        ...
+
+    def departing(self, instances: Iterable[Instance], buckets: Buckets) -> Leaving:
+        """Some buckets of some instances, that are about to leave."""
+        ...
+
+    def arriving(
+        self, instances: Mapping[str, Instance], buckets: Buckets | None, now_us: int
+    ) -> Arriving:
+        """Instances of which some buckets, or all (None), arrive."""
+        ...
+
+    def export_state(self, nf: str) -> list[bytes]:
+        """Batches of all state of an instance."""
+        ...
+
+    def delete_state(self, nf: str) -> int:
+        """Forget all state of an instance; how many records."""
+        ...
+
+    def common_state(self, nf: str) -> list[bytes]:
+        """Batches of what is of no flow, and the counters."""
+        ...
+
+    def enter_state(self, nf: str, batches: Sequence[Batch], now_us: int) -> int:
+        """Enter records that were read; how many. InputError: nothing has changed."""
         ...
 
     def settle(self) -> None:
@@ -167,7 +195,12 @@ class Arrivals:
         """pushState: a part of a transfer that another worker sends; `by`: whom its certificate is made
         out to, where it shows one."""
         jobs = self._host.jobs
-        answer = jobs.do(lambda: self._pushed(request, by))
+
+        def work() -> vnf.PushStateResponse:
+            self._host.gates.fetch()
+            return self._pushed(request, by)
+
+        answer = jobs.do(work)
         if request.WhichOneof("part") == "open":  # the source sends nothing before it is answered
             arriving, _ = self._arrivals[request.id]
             while jobs.do(arriving.clear):
@@ -218,7 +251,7 @@ class Arrivals:
             there[0].heard_us = self._host.now_us()
             return vnf.PushStateResponse(held=there[0].held)
         instances, buckets = self.opened(opening, "transfer")
-        arriving = Arriving(instances, buckets, self._host.now_us())
+        arriving = self._host.arriving(instances, buckets, self._host.now_us())
 
         def takes(frame: bytes) -> bool:
             if self._host.now_us() - arriving.heard_us > SILENT_US:
@@ -279,6 +312,7 @@ class Arrivals:
             frames = []
         else:
             arriving.forget(host.held)
+        arriving.end()
         host.settle()
         return frames
 

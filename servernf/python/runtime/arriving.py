@@ -163,6 +163,9 @@ class Arriving:
                 instance.nf.state.delete(EVERYTHING)
                 held.forget(name)
 
+    def end(self) -> None:
+        """Called when it is over."""
+
     def _instance(self, nf: str) -> Instance:
         if nf not in self.instances:
             raise InputError(

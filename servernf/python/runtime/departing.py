@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from servernf.python.network_function import NetworkFunction
 from servernf.python.runtime.moving import check_divided
@@ -160,6 +160,34 @@ class _Leaving:
             for name, key in self.keys.get(group, ()):
                 found.setdefault(name, []).append(key)
         return found
+
+
+class Leaving(Protocol):
+    """Some buckets of some instances, while they leave. Every method is a job."""
+
+    def begin(self) -> None:
+        """Note from now on what packets touch; InputError when a table cannot be divided so."""
+
+    def next(self, now_us: int) -> Chunk | None:
+        """What to send next; None: all has been sent that was found so far. A chunk may be empty."""
+
+    def again(self) -> int:
+        """Send again what has been touched since it was sent; how many records that are."""
+        ...
+
+    def rest(self, now_us: int) -> list[Chunk]:
+        """All that is left to send, at once: no packet may touch these records any more."""
+        ...
+
+    def touch_all(self) -> None:
+        """All that was found is to be sent."""
+
+    def end(self) -> None:
+        """Note nothing any more."""
+
+    def forget(self) -> bool:
+        """Take some of what has been sent out; whether there is more."""
+        ...
 
 
 class Departing:

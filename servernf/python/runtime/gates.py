@@ -44,6 +44,9 @@ class Gates:
         """Frames that were held back, and come before all others."""
         self._packet = PacketView()
 
+    def fetch(self) -> None:
+        """Have gates take what has come for them; here they have, frame by frame."""
+
     def give(self, frames: Iterable[bytes]) -> None:
         """Frames that came to another worker are for this one."""
         self.released += [self._mac + frame[6:] for frame in frames]

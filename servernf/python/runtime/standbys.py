@@ -8,7 +8,7 @@ go nowhere and nothing counts them. Every method is a job of the data path's thr
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -62,6 +62,8 @@ class Standby:
     answered_us: int
     gate: Gate
     announced: Announced
+    entered: Callable[[str, Sequence[Batch], int], int]
+    """Has an instance enter records, of a time."""
     kept: dict[_Place, _Kept] = field(default_factory=dict[_Place, _Kept])
     """Those that came longest ago first."""
     size: int = 0
@@ -164,7 +166,7 @@ class Standby:
         count = sum(part.records for part in parts)
         batches = [batch for part in parts for batch in part.batches]
         try:
-            self.instances[parts[0].nf].nf.state.enter(batches, self.answered_us)
+            self.entered(parts[0].nf, batches, self.answered_us)
             self.told.records += count
         except InputError as error:
             if len(parts) > 1:
@@ -216,7 +218,9 @@ class Standbys:
             if buckets is not None:
                 check_divided(instance, buckets)
         gate = Gate(frozenset(instances), buckets, lambda frame: self._takes(name, frame))
-        self.all[name] = Standby(instances, buckets, self._host.now_us(), gate, announced)
+        self.all[name] = Standby(
+            instances, buckets, self._host.now_us(), gate, announced, self._host.enter_state
+        )
         self._arrivals.taken[name] = gate
         self._host.gates.all.append(gate)
         self._host.settle()

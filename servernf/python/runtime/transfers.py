@@ -16,12 +16,11 @@ from typing import Protocol
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arrivals import Arrivals, TransferHost, buckets_of
 from servernf.python.runtime.arriving import MOST_FRAMES
-from servernf.python.runtime.departing import Chunk, Departing
+from servernf.python.runtime.departing import Chunk, Leaving
 from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
-from servernf.python.runtime.moving import all_buckets, delete_state, export_state
+from servernf.python.runtime.moving import all_buckets
 from servernf.python.runtime.tables import Instance
-from servernf.python.scope import EVERYTHING
 from servernf.python.variants import check_variant
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError, ServerError, quoted
@@ -62,7 +61,7 @@ class _Departure:
         self.nfs = frozenset(request.nfs)
         self.buckets = buckets_of(request.scope)
         self.told = vnf.TransferResponse(state="copying")
-        self.departing: Departing | None = None
+        self.departing: Leaving | None = None
         self.gate = Gate(self.nfs, self.buckets, self.takes)
         self.late: list[bytes] = []
         self.is_over = threading.Event()
@@ -92,6 +91,11 @@ class Transfers:
         self._arrivals = arrivals
         self._ended: OrderedDict[str, vnf.TransferResponse] = OrderedDict()
 
+    @property
+    def markers(self) -> list[int]:
+        """The numbers of markers that may come."""
+        return [departure.told.marker for departure in list(self._departures.values())]
+
     def mark(self, marker: tuple[int, int] | None) -> bool:
         """A marker has come; False: it is none, or of no transfer that is under way from here."""
         if marker is None:
@@ -109,6 +113,7 @@ class Transfers:
         """transfer: one phase of it."""
         if not 1 <= len(request.id.encode()) <= _MOST_ID:
             raise InputError(f"id: must have 1 to {_MOST_ID} bytes, not {len(request.id.encode())}")
+        self._host.jobs.do(self._host.gates.fetch)
         there = self._departures.get(request.id)
         match request.phase:
             case vnf.TransferRequest.BEGIN:
@@ -167,12 +172,12 @@ class Transfers:
         self._arrivals.check_free(departure.nfs, departure.buckets)
         buckets = departure.buckets or all_buckets(instances)
         if buckets is not None:
-            others = self._host.instances.values()
-            found = Departing(instances, others, buckets, self._host.settle)
+            found = self._host.departing(instances, buckets)
             found.begin()
             departure.departing = found
         self._departures[departure.request.id] = departure
         self._arrivals.taken[departure.request.id] = departure.gate
+        self._host.settle()
 
     @staticmethod
     def _opening(
@@ -186,7 +191,7 @@ class Transfers:
             opening.open.nfs.add(name=instance.name, type=instance.type_name, config_digest=digest)
         return opening
 
-    def _copy(self, departure: _Departure, departing: Departing) -> None:
+    def _copy(self, departure: _Departure, departing: Leaving) -> None:
         """Send everything, and again what has changed, until that is little or becomes no less."""
         jobs, now_us = self._host.jobs, self._host.now_us
         last = 0
@@ -248,22 +253,16 @@ class Transfers:
                 departing.touch_all()
             return [*departing.rest(host.now_us()), *self._common(departure)]
         return [
-            Chunk(name, (), tuple(self._all_of(self._instance(name))))
-            for name in departure.request.nfs
+            Chunk(name, (), tuple(self._host.export_state(name))) for name in departure.request.nfs
         ]
 
     def _common(self, departure: _Departure) -> list[Chunk]:
         """What goes along where all flows do."""
         if departure.buckets is not None:
             return []
-        now_us = self._host.now_us()
         return [
-            Chunk(name, (), tuple(self._instance(name).nf.state.common(now_us)))
-            for name in departure.request.nfs
+            Chunk(name, (), tuple(self._host.common_state(name))) for name in departure.request.nfs
         ]
-
-    def _all_of(self, instance: Instance) -> list[bytes]:
-        return export_state(instance, self._host.held, EVERYTHING, self._host.now_us())
 
     def _committed(self, departure: _Departure) -> vnf.PushStateResponse:
         """Ask again when there was no answer: a destination says the same once more."""
@@ -295,7 +294,7 @@ class Transfers:
                 pass
         if departure.buckets is None:
             for name in departure.request.nfs:
-                host.jobs.do(lambda n=name: delete_state(self._instance(n), host.held, EVERYTHING))
+                host.jobs.do(lambda n=name: host.delete_state(n))
         self._flush(departure)
 
     def _abort(self, departure: _Departure) -> vnf.TransferResponse:
@@ -322,6 +321,7 @@ class Transfers:
     def _close(self, departure: _Departure) -> None:
         """Job: go on with everything, as if nothing had been begun."""
         host = self._host
+        host.gates.fetch()
         if departure.departing is not None:
             departure.departing.end()
         if departure.gate in host.gates.all:
@@ -356,6 +356,7 @@ class Transfers:
         """Send late packets after the state."""
 
         def taken() -> list[bytes]:
+            self._host.gates.fetch()
             late, departure.late = departure.late, []
             return late
 

@@ -37,7 +37,6 @@ from servernf.python.runtime.changes import (
 )
 from servernf.python.runtime.clocks import monotonic_us, wall_us
 from servernf.python.runtime.counting import instance_metrics, worker_metrics
-from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.events import Events
 from servernf.python.runtime.gates import Gates
 from servernf.python.runtime.held import HeldFrames
@@ -47,6 +46,7 @@ from servernf.python.runtime.marks import Marks
 from servernf.python.runtime.noting import FAILED, Lost, NoteBatch
 from servernf.python.runtime.replicas import Replicas
 from servernf.python.runtime.shim import Sample, Shim
+from servernf.python.runtime.statekeeping import KeepsState
 from servernf.python.runtime.tables import (
     CompiledCall,
     Exit,
@@ -68,7 +68,7 @@ _TIDY_US = 1_000_000
 """How often NFs forget what is over, and no packet finds."""
 
 
-class Worker:
+class Worker(KeepsState):
     """A server core's NFs. `core_mac` is its MAC; `dial` reaches other workers for chaining."""
 
     create, nf_types = staticmethod(create), staticmethod(known_types)
@@ -477,12 +477,6 @@ class Worker:
         for instance in list(self._tables.instances.values()):
             found |= instance_metrics(instance)
         return found
-
-    def _instance(self, nf: str) -> Instance:
-        instances = self._tables.instances
-        if nf not in instances:
-            raise NotFound(f"nf: no NF instance '{nf}' (known: {', '.join(sorted(instances))})")
-        return instances[nf]
 
     def read_samples(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
         """Samples from a cursor on, the next cursor, and how many were overwritten unread."""

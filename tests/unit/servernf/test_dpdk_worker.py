@@ -99,10 +99,7 @@ def test_what_it_has_not_yet_is_refused_by_name(device: WorkerUnderTest) -> None
     device.begin()
     stub = device.stub
     for call, request in (
-        (stub.transfer, vnf.TransferRequest()),
-        (stub.replicate, vnf.ReplicateRequest()),
-        (stub.getVariants, vnf.VariantsRequest()),
-        (stub.pushState, vnf.PushStateRequest()),
+        (stub.replicate, vnf.ReplicateRequest(phase=vnf.ReplicateRequest.START)),
         (lambda request, **_: next(stub.watchEvents(request)), vnf.WatchEventsRequest()),
     ):
         with pytest.raises(grpc.RpcError, match="the dpdk runtime does not do that yet"):

@@ -9,6 +9,7 @@ from typing import Any
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.local import LocalWorker
 from servernf.python.packet import ICMP, PacketView
+from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
 from servernf.wire.buckets import bucket_of, bucket_ports
 from servernf.wire.configs import config_text
@@ -48,10 +49,15 @@ class Site:
 
     def worker(self, name: str, index: int) -> LocalWorker:
         """One that runs the NF; each has a clock of its own."""
+
+        def clock() -> int:
+            return self.now_us + index * OFFSET_US
+
         made = LocalWorker(
             name,
             HERE + index,
-            lambda: self.now_us + index * OFFSET_US,
+            clock,
+            worker=self.made(name, HERE + index, clock),
             peers=lambda address: _Slow(self, address) if address in self.workers else None,  # type: ignore[arg-type, return-value]
         )
         request = vnf.ConfigureRequest(graph="g")
@@ -64,6 +70,10 @@ class Site:
             chain.next.add().exit.CopyFrom(vnf.ExitHop(dst_mac=SWITCH, spi=SPI[port], si=254))
             made.serviceChain(chain)
         return made
+
+    def made(self, name: str, mac: int, clock: Callable[[], int]) -> Worker | None:
+        """A worker of another runtime; None: Python's."""
+        return None
 
     def bucket(self, port: str, frame: bytes) -> int:
         """As a switch has it."""

@@ -1,4 +1,4 @@
-"""Names to P4Runtime messages and back, by a pipeline's P4Info. The only place that knows ids."""
+"""Names of a pipeline (its P4Info) to P4Runtime messages and back; ids are this package's alone."""
 
 from __future__ import annotations
 

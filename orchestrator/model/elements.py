@@ -321,7 +321,7 @@ class CostProfile:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """How the output of a runtime may differ from the reference (design, oracles 1).
+    """How the output of a runtime may differ from the reference (docs/testing.md).
 
     `kind`: 'exact', 'consistent_mapping' (NAPT), 'consistent_choice' (load balancer), 'tolerance'
     (meters) or 'equal_decrypted' (encryption: `NetworkFunction.canonical` are compared).

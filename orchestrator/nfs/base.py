@@ -1,4 +1,5 @@
-"""What a network function declares. One NF is one file here, found on import of the package."""
+"""What a network function declares. One NF is one file here, found on import of the
+package; what is long of its reference semantics is in a file beside it (`*_reference.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structured MAC addresses: `02:TT:DD:DD:CC:CC`, tree, device, core (docs/architecture.md).
+"""Structured MAC addresses: `02:TT:DD:DD:CC:CC`, tree, device, core (docs/decisions/0001).
 
 A fabric entry matches the first 32 bits or fewer, so their number does not grow with chains.
 Core 0 is the device itself; a server's worker n has core n + 1.

@@ -23,7 +23,6 @@ from live import (
     command,
     guard_graph,
     orchestrator,
-    orchestrator_json,
     own_folders,
 )
 from support import eventually
@@ -68,21 +67,30 @@ def running(*words: str) -> Iterator[None]:
         process.wait(30)
 
 
-def judged(live: Live, bundle: Path, *, expect: int = 0) -> dict[str, Any]:
+def judged(live: Live, bundle: Path) -> dict[str, Any]:
     folder = live.folder
     words = ["verify", "check", str(folder / "log"), str(folder / "manifest.json"), "--json"]
     words += ["--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle), "--settle", "0"]
-    return json.loads(orchestrator(*words, expect=expect).stdout)
+    done = subprocess.run(command(*words), capture_output=True, text=True, check=False, timeout=240)
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == bool(found["findings"]), done.stderr
+    return found
 
 
 @contextmanager
-def tapped(live: Live, *hosts: str) -> Iterator[None]:
-    """`orchestrator verify tap` at hosts' interfaces."""
-    orchestrator("verify", "key", "sampling", str(live.folder / "tap.key"))
+def tapped(live: Live, name: str, *hosts: str) -> Iterator[None]:
+    """`orchestrator verify tap` at hosts' interfaces, into files NAME-HOST."""
+    if not (live.folder / "tap.key").exists():
+        orchestrator("verify", "key", "sampling", str(live.folder / "tap.key"))
     with ExitStack() as ending:
         for host in hosts:
             words = ["verify", "tap", live.state.hosts[host].interface, "--rate", "1"]
-            words += ["--tap-key", str(live.folder / "tap.key"), "-o", str(live.folder / host)]
+            words += [
+                "--tap-key",
+                str(live.folder / "tap.key"),
+                "-o",
+                str(live.folder / f"{name}-{host}"),
+            ]
             argv = [sys.executable, "-m", "orchestrator", *words]
             tap = start_in_host(live.state, host, argv)
             ending.callback(tap.wait, 60)
@@ -90,6 +98,16 @@ def tapped(live: Live, *hosts: str) -> Iterator[None]:
             assert tap.stdout is not None
             assert "watching" in tap.stdout.readline()
         yield
+
+
+def ends(live: Live, name: str) -> dict[str, Any]:
+    """What `verify ends` says of both directions."""
+    files = [str(live.folder / f"{name}-{host}") for host in ("h1", "h3")]
+    done = subprocess.run(
+        command("verify", "ends", *files, "--settle", "0", "--json"),
+        capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    return json.loads(done.stdout)
 
 
 def test_from_workers_to_the_customers_verdict() -> None:
@@ -107,12 +125,9 @@ def test_from_workers_to_the_customers_verdict() -> None:
         serve = ("verify", "cle", "serve", str(folder / "log"), "--key", str(folder / "cle.pem"))
         secret = ("--sampling-key", str(folder / "watch.key"))
         with running(*watch, *secret), running(*serve, "--listen", cle):
-            with tapped(live, "h1", "h3"):
+            with tapped(live, "honest", "h1", "h3"):
                 assert live.pings("h1", "198.51.100.13", 20)
-            ends = orchestrator_json(
-                "verify", "ends", str(folder / "h1"), str(folder / "h3"), "--settle", "0"
-            )
-            for found in ends.values():
+            for found in ends(live, "honest").values():
                 assert (found["sent"], found["lost"], found["problems"]) == (20, 0, [])
             eventually(lambda: judged(live, bundle)["packets"] >= 40, what="40 packets judged")
             found = judged(live, bundle)
@@ -130,4 +145,18 @@ def test_from_workers_to_the_customers_verdict() -> None:
                 what="the new boot's packets",
             )
             assert judged(live, bundle)["findings"] == []
+            # The provider cheats: another configuration, which the customer cannot tell from outside.
+            cheaper = {"default": "permit", "max_connections": 10}
+            orchestrator("deploy", guard_graph(folder, {**FIREWALL, "config": cheaper}), "-n", "w")
+            live.comes_to_ping("h1", "198.51.100.13")
+            eventually(lambda: judged(live, bundle)["findings"], what="a finding")
+            assert {f["verdict"] for f in judged(live, bundle)["findings"]} == {"path"}
+            # One that drops is a drop that somebody has told of; the customer's own ends see it as well.
+            only_dns = {"action": "permit", "protocol": "udp", "dst_port": 53}
+            denies = {**FIREWALL, "config": {"rules": [only_dns]}}
+            orchestrator("deploy", guard_graph(folder, denies), "-n", "w")
+            with tapped(live, "denied", "h1", "h3"):
+                assert not live.pings("h1", "198.51.100.13", 20, wait=0.2)
+            there = ends(live, "denied")
+            assert any("did not come" in p for found in there.values() for p in found["problems"])
         orchestrator("net", "down", "w")

@@ -1,4 +1,5 @@
-/* IPv4 and IPv6 router: longest prefix match, TTL, next hop's MAC (RFC 1812, 5.2; RFC 8200, 3; no ICMP errors).
+/* IPv4 and IPv6 router: longest prefix match, TTL, next hop's MAC (RFC 1812, 5.2; RFC 8200, 3); senders are told why a
+ * packet goes no further, if it has addresses to tell them from (`icmp_errors.h`).
  *
  * Before it looks up, it drops frames that are neither for its MAC nor from it (another router of the graph), and
  * martian addresses (RFC 1812, 5.3; RFC 3927, 7; RFC 4291, 2.5).
@@ -7,6 +8,7 @@
  * twice as many ranges as routes, 20 bytes each, and no size of a table to be known before.
  */
 #include "addresses.h"
+#include "icmp_errors.h"
 
 #define MACS 12
 #define MOST_BYTES 0xFFFF /* of an IP packet */
@@ -20,7 +22,7 @@ struct route {
 
 struct router {
     struct nf nf;
-    u8 gateway[6]; /* its MAC */
+    struct teller teller;
     struct addresses ipv4, ipv6; /* they say a route each */
     struct route routes[];
 };
@@ -35,15 +37,24 @@ static void fini(struct nf *nf)
 
 static struct nf *init(struct reader *config, const struct shared *memory)
 {
-    (void)memory;
     u32 ports = take_u32(config), count = take_u32(config);
     struct router *router = nf_make(sizeof *router, sizeof *router->routes, count);
     if (!router)
         return NULL;
-    const u8 *gateway = take(config, sizeof router->gateway);
+    struct teller *teller = &router->teller;
+    const u8 *gateway = take(config, sizeof teller->gateway);
+    teller->versions = (u8)take_u32(config);
+    teller->mtu = take_u32(config);
+    u32 pace = take_u32(config);
+    u64 words[4] = {0};
+    take_words(config, words, 4);
+    teller->address[0] = words_long(words);
+    teller->address[1] = words_long(words + 2);
+    config->bad |= pace >= memory->count || teller->mtu > MOST_BYTES;
+    teller->full_us = memory->words + pace;
     const u8 *from = take(config, count * sizeof *router->routes);
     if (gateway)
-        memcpy(router->gateway, gateway, sizeof router->gateway);
+        memcpy(teller->gateway, gateway, sizeof teller->gateway);
     if (from)
         memcpy(router->routes, from, count * sizeof *router->routes);
     for (u32 i = 0; from && i < count; i++)
@@ -67,18 +78,35 @@ static bool is_martian(u8 version, u128 address)
     return address >> 120 == 0xFF || address >> 118 == 0x3FA || address >> 1 == 0;
 }
 
+/* Bytes of the IP packet, as its header says. */
+static u32 length_of(const struct packet *p)
+{
+    const u8 *l3 = p->at + p->l3;
+    return (u32)(p->version == 4 ? load_be(l3 + 2, 2) : load_be(l3 + 4, 2) + 40);
+}
+
+/* Drop a packet, and tell its sender. RFC 1812 would have an IPv4 packet without DF fragmented. */
+static void refuse(const struct router *router, struct packet *p, u8 why, u64 now_us)
+{
+    static const u8 told[] = {[TTL] = TIME_EXCEEDED, [TOO_BIG] = PACKET_TOO_BIG, [NO_ROUTE] = NET_UNREACHABLE,
+                              [NO_NEIGHBOR] = HOST_UNREACHABLE};
+    nf_drop(p, why);
+    if (why >= TTL && (why != TOO_BIG || p->version == 6 || p->at[p->l3 + 6] & 0x40))
+        icmp_tell(&router->teller, p, (enum icmp_error)told[why], now_us);
+}
+
 /* Why a packet is not even looked up, or NO_ROUTE. */
 static u8 refused(const struct router *router, const struct packet *p, u128 destination)
 {
     if (!p->version)
         return NOT_IP;
-    if (memcmp(p->at, router->gateway, 6) && memcmp(p->at + 6, router->gateway, 6))
+    if (memcmp(p->at, router->teller.gateway, 6) && memcmp(p->at + 6, router->teller.gateway, 6))
         return NOT_FOR_GATEWAY;
     if (is_martian(p->version, packet_source(p)) || is_martian(p->version, destination))
         return MARTIAN;
     if (packet_ttl(p) <= 1)
         return TTL;
-    if (p->version == 6 && load_be(p->at + p->l3 + 4, 2) + 40 > MOST_BYTES)
+    if (length_of(p) > router->teller.mtu)
         return TOO_BIG;
     return NO_ROUTE;
 }
@@ -86,7 +114,6 @@ static u8 refused(const struct router *router, const struct packet *p, u128 dest
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
 {
     const struct router *router = (const struct router *)nf;
-    (void)now_us;
     for (u32 i = 0; i < count; i++) {
         struct packet *p = packets[i];
         u128 destination = p->version ? packet_destination(p) : 0;
@@ -95,13 +122,13 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
         if (why == NO_ROUTE)
             found = addresses_range(p->version == 4 ? &router->ipv4 : &router->ipv6, destination);
         if (found == NO_NUMBER) {
-            nf_drop(p, why);
+            refuse(router, p, why, now_us);
             continue;
         }
         const struct route *route = &router->routes[found];
         static const u8 nobody[6];
         if (route->has_macs && !memcmp(route->macs, nobody, sizeof nobody)) {
-            nf_drop(p, NO_NEIGHBOR);
+            refuse(router, p, NO_NEIGHBOR, now_us);
             continue;
         }
         packet_set_ttl(p, (u8)(packet_ttl(p) - 1));

@@ -1,5 +1,5 @@
-"""router: ports, the gateway's MAC, routes (MACs, whether there are any, port), and by version ranges
-of destinations.
+"""router: ports, the gateway's MAC, whom it tells, routes (MACs, whether there are any, port), and by
+version ranges of destinations.
 
 A range reaches to where the next one begins; the longest prefix that it lies in is worked out here.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from typing import cast
 
-from servernf.dpdk.forms import Making, addresses, form
+from servernf.dpdk.forms import Making, addresses, form, words
+from servernf.python.nfs.router import Router
 from servernf.wire.addresses import GATEWAY_MAC, parse_ip
-from servernf.wire.errors import InputError
 from servernf.wire.fields import Fields, Network
 
 _GATEWAY = GATEWAY_MAC.to_bytes(6, "big")
@@ -25,10 +26,6 @@ def router(config: Fields, making: Making) -> bytes:
         parse_ip(text): config.as_mac(text, mac)
         for text, mac in config.mapping("neighbors").items()
     }
-    if config.has("errors"):
-        raise InputError(
-            f"{config.where}.errors: the dpdk runtime does not tell senders yet; python does"
-        )
     gateway = _GATEWAY
     if config.has("gateway_mac"):
         gateway = config.mac("gateway_mac")
@@ -43,8 +40,19 @@ def router(config: Fields, making: Making) -> bytes:
         prefix = item.prefix("prefix")
         assert prefix is not None
         tables[prefix.version][prefix] = index
-    head = struct.pack("=II", len(ports), len(routes)) + gateway + b"".join(routes)
+    head = struct.pack("=II", len(ports), len(routes)) + gateway + _teller(making)
+    head += b"".join(routes)
     return head + addresses(ranges(tables[4])) + addresses(ranges(tables[6]))
+
+
+def _teller(making: Making) -> bytes:
+    """Of which versions senders are told, the MTU, where the pace lies, and from which addresses."""
+    nf = cast("Router", making.nf)
+    sources = nf.sources
+    pace = making.place(nf.pace, ("full_us",))
+    versions = (4 in sources) | (6 in sources) << 1
+    addresses_told = words(sources.get(4, 0)) + words(sources.get(6, 0))
+    return struct.pack("=3I", versions, nf.mtu, pace) + addresses_told
 
 
 def ranges(prefixes: Mapping[Network, int]) -> Iterator[tuple[int, int]]:

@@ -104,6 +104,23 @@ class Router(NetworkFunction):
         self._cache: dict[bytes, Route | None] = {}
         """By destination."""
 
+    @property
+    def mtu(self) -> int:
+        """Bytes of the largest IP packet; 65,535: any."""
+        return self._mtu
+
+    @property
+    def sources(self) -> dict[int, int]:
+        """From which address senders are told, by IP version."""
+        return self._sources
+
+    @property
+    def pace(self) -> Pace:
+        """Of errors."""
+        found = self._pace.get(0)
+        assert found is not None
+        return found
+
     def _read_errors(self, errors: Fields) -> None:
         for index, text in enumerate(errors.items("addresses")):
             address = errors.as_address(f"addresses[{index}]", text)

@@ -187,6 +187,25 @@ def test_as_the_reference(worker: DpdkWorker, nf: str, config: dict[str, Any]) -
     assert worker.metrics()["drop.malformed"] > 0
 
 
+@pytest.mark.parametrize(
+    "errors",
+    [
+        {"addresses": ["192.0.2.9"]},
+        {"addresses": ["192.0.2.9", "2001:db8::9"], "mtu": 1280},
+    ],
+)
+def test_senders_are_told_as_by_the_reference(errors: dict[str, Any]) -> None:
+    """Of some; for the others the rate does not allow it."""
+    macs = {(a.version, int(a)): parse_mac(mac) for a, mac in NEIGHBORS.items() if parse_mac(mac)}
+    world = SimpleEnvironment(neighbors=macs, now_us=1 << 40)
+    config = {"routes": ROUTES[1:6], "errors": errors}
+    with running(lambda: world.now_us) as worker:
+        left = compare(worker, "router", config, 4, 8 * BATCH, world, step_us=40_000)
+        counts = worker.metrics()
+    passed = counts["g/nf.packets"] - counts["g/nf.drops"]
+    assert passed + 50 < left < counts["g/nf.packets"]
+
+
 def test_metered_as_the_reference() -> None:
     """Rates and bursts that most frames are beyond, over time that passes."""
     colours = {"yellow": 12, "red": 8}

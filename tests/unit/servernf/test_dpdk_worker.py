@@ -138,9 +138,6 @@ def test_a_configuration_that_is_refused_changes_nothing(worker: DpdkWorker) -> 
     worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
     with pytest.raises(InputError, match="unknown NF type 'dedup'"):
         configure(worker, nf=("acl", DENY), other=("dedup", {}))
-    telling = {"routes": [], "errors": {"addresses": ["192.0.2.1"]}}
-    with pytest.raises(InputError, match=r"g/router\.errors: the dpdk runtime"):
-        configure(worker, nf=("acl", DENY), router=("router", telling))
     assert sent(worker, FRAME) == [(50, FRAME)]
 
 

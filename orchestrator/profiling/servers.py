@@ -82,7 +82,8 @@ def measure_runtime(
 ) -> RuntimeProfile:
     """The profile of a runtime; `only`: of these NFs. `meanwhile` is called behind each round, with the
     worker that it measures and the round's number."""
-    has = [nf for nf in runtime(name).nf_types if nf in WORKLOADS and (not only or nf in only)]
+    wanted = {*only, _BASE} if only else set(WORKLOADS)
+    has = [nf for nf in runtime(name).nf_types if nf in wanted]
     for nf in list(has):
         if (source := WORKLOADS[nf].of) and source not in has:
             has.insert(has.index(nf), source)

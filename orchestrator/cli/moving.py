@@ -22,7 +22,8 @@ def register(app: typer.Typer) -> None:
         "move",
         epilog="Examples: orchestrator move campus/edge_nat --to server2 --- "
         "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1.2 --dry-run --- "
-        "orchestrator move campus/fw --inside 10.0.1.16/28 --to server1.2",
+        "orchestrator move campus/fw --inside 10.0.1.16/28 --to server1.2 --- "
+        "orchestrator move campus/edge_nat --runtime dpdk",
     )(move)
     app.command(
         "drain",
@@ -32,7 +33,10 @@ def register(app: typer.Typer) -> None:
 
 def move(
     nf: Annotated[str, typer.Argument(help="A deployed NF, as GRAPH/NF.", metavar="GRAPH/NF")],
-    to: Annotated[str, typer.Option("--to", help="A core, as server1.2, or a server.")],
+    to: Annotated[str, typer.Option("--to", help="A core, as server1.2, or a server.")] = "",
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="Instead: a server of this runtime, as dpdk.")
+    ] = "",
     buckets: Annotated[
         str,
         typer.Option("--buckets", help="Some of its buckets (to its server's cores), as 0-15,40."),
@@ -61,7 +65,13 @@ def move(
 
     live = find_network(network)
     graph, name = relocating.nf_named(nf)
-    core = relocating.core_named(live, to, graph)
+    if bool(to) == bool(runtime):
+        raise InputError("to: name a core or server (--to), or a runtime (--runtime)")
+    core = (
+        relocating.core_named(live, to, graph)
+        if to
+        else relocating.core_of_runtime(live, runtime, graph)
+    )
     wanted = Moving(name, core, _numbers(buckets), relocating.space_named(inside, outside))
     if dry_run:
         from orchestrator.cli.changes import print_changes

@@ -57,6 +57,21 @@ def core_named(network: ManagedNetwork, name: str, graph: str) -> Core:
     return next(known[n] for n in asked if not _hindrance(network, n, known[n], graph))
 
 
+def core_of_runtime(network: ManagedNetwork, name: str, graph: str) -> Core:
+    """The first core that a graph can have of a server of a runtime; InputError when there is none."""
+    servers = {server: found.runtime for server, found in network.topology.servers.items()}
+    here = [server for server, found in servers.items() if found == name]
+    if not here:
+        raise InputError(f"runtime: {unknown('runtime', name, sorted(set(servers.values())))}")
+    problems: list[str] = []
+    for server in here:
+        try:
+            return core_named(network, server, graph)
+        except InputError as error:
+            problems += error.problems
+    raise InputError(problems)
+
+
 def _hindrance(network: ManagedNetwork, name: str, core: Core, graph: str) -> str:
     """Why a graph cannot run on a core."""
     if core in cordon_of(network).cores:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from networks import topology
 
+from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.devices import Device
 from orchestrator.model.plan import Core
@@ -121,3 +122,10 @@ def test_what_is_wrong_is_said(tmp_path: Path, change: Callable[[Any], None], sa
     with pytest.raises(InputError) as told:
         read_inventory(file)
     assert f"{file}: {said}" in str(told.value)
+
+
+def test_a_network_of_before_keeps_its_workers_names() -> None:
+    """Its workers call themselves so until it is started anew (docs/decisions/0119)."""
+    worker = WorkerAddress("server1-core1", Core("server1", 0), "server1.example:50051")
+    save_inventory(replace(rack(), workers=(worker,)))
+    assert LiveNetwork(load_inventory("rack")).worker_name(Core("server1", 0)) == "server1-core1"

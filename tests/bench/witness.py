@@ -80,7 +80,7 @@ def witness_cost() -> dict[str, Any]:
     plain, _ = _worker(None)
     shares: dict[str, float] = {}
     size = 0.0
-    for rate in (0.0, 0.01, 0.1, 1.0):
+    for rate in (0.0, 0.001, 0.01, 0.1, 1.0):
         watched, sink = _worker(rate)
         lost: list[float] = []
         for pair in range(PAIRS):

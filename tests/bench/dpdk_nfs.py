@@ -56,6 +56,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "ttl_guard": {"rules": [{**ONE_RULE[0], "min": 1, "max": 255}]},
     "vlan_pop": {},
     "vlan_push": {"vid": 7},
+    "flow_monitor": {},
     "vxlan_encap": {"vni": 7, "local": "192.0.2.1", "remote": "192.0.2.2"},
 }
 

@@ -78,6 +78,7 @@ def test_what_is_in_it(wheel: Path) -> None:
         "orchestrator/_data/p4src/build/edge_v1model.json",
         "orchestrator/_data/p4src/build/edge_v1model.p4info.txtpb",
         "orchestrator/_data/topologies/leaf-spine.json",
+        "orchestrator/profiles/python.json",
         "orchestrator/_data/examples/campus_edge/graph.json",
         "orchestrator/_data/examples/campus_edge/routes.txt",
         "orchestrator/_data/mininet/network.py",

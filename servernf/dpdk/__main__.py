@@ -32,6 +32,9 @@ from servernf.python.runtime.peers import UNIX
 from servernf.python.runtime.service import serve
 from servernf.wire.errors import EnvironmentMissing, ReportedError, ServerError
 
+_LOOK_S = 0.05
+"""How often there is a look for frames that waited while state moved, where frames come as messages."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker until it is told to stop; the exit code."""
@@ -122,8 +125,12 @@ def run(worker: DpdkWorker, frames: FramePipe | None, wake: int) -> None:
     if frames is not None:
         poller.register(frames.fileno(), select.EPOLLIN)
     with poller:
-        while not any(fd == wake for fd, _ in poller.poll()):
-            if frames is not None and (batch := frames.recv_batch()):
+        wait_s = None if frames is None else _LOOK_S
+        while not any(fd == wake for fd, _ in poller.poll(wait_s)):
+            if frames is None:
+                continue
+            batch = frames.recv_batch()
+            if batch or worker.wait_us() == 0:
                 frames.send_batch(worker.process(batch))
 
 

@@ -95,6 +95,10 @@ class DpdkWorker(Worker):
             self.drops["process_gone"] = lost + len(frames)
             return []
 
+    def wait_us(self) -> int | None:
+        """0: frames that waited while state moved are to be sent by `process`."""
+        return 0 if self._engine_gates.left else None
+
     # State.
 
     def departing(self, instances: Iterable[Instance], buckets: Buckets) -> EngineDeparting:

@@ -22,6 +22,7 @@ from transfer_support import OF, OFFSET_US, Site
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
+from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.worker import Worker
 from servernf.wire.errors import InputError
 
@@ -149,6 +150,23 @@ def test_a_transfer_that_is_given_up(
         play.moving = set()
         play.run(60)
         assert site.of_flows("a") == site.of_flows("c")
+
+
+@pytest.mark.parametrize("case", MOVED, ids=str)
+def test_a_standby_of_a_python_primary(case: Case, site_of: Callable[..., BothRuntimes]) -> None:
+    """Once it is promoted it has what its primary had of the buckets."""
+    site = site_of(case, ("python", "dpdk"))
+    play = Play(case, site, 2)
+    play.run(100)
+    assert site.replicate(vnf.ReplicateRequest.START, 0, 1).state == "following"
+    play.run(60)
+    site.now_us += 200_000
+    site.idle("a")
+    assert site.replicate(vnf.ReplicateRequest.PROMOTE, at="b").state == "promoted"
+    there, control = site.of_flows("b"), site.of_flows("c")
+    assert any(there.values())
+    for name, records in there.items():
+        assert records.items() <= control[name].items()
 
 
 def test_what_does_not_fit_is_refused(site_of: Callable[..., BothRuntimes]) -> None:

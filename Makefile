@@ -24,7 +24,7 @@ lock:
 	echo p4runtime-shell==0.0.6 | $(LOCK) -o orchestrator/observation/p4runtime_shell.lock -
 
 demo: $(STAMP)
-	$(RUN) mininet/demo.py
+	$(RUN) mininet/demo.py $(if $(RUNTIME),--runtime $(RUNTIME))
 
 # Switches, namespaces and controllers run one after the other and mostly wait; beside them, all that needs no network.
 test: $(STAMP) dpdk chromium traceroute

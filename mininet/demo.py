@@ -1,16 +1,18 @@
 """`make demo`: deploy the campus edge on a live leaf-spine network and show what it does.
 
 Everything is done with the commands that a user would type. Without root it falls back to the network
-in memory and says so.
+in memory and says so. `make demo RUNTIME=dpdk`: the servers' workers are of that runtime.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from typing import Any
 from orchestrator.emulation import NetworkState, load_state, run_in_host, start_in_host
 from orchestrator.errors import ReportedError
 from orchestrator.resources import shipped
+from orchestrator.runtimes import DEFAULT, known_runtimes
 
-NETWORK = "demo"
+NETWORK, TOPOLOGY = "demo", "leaf-spine"
 OUTSIDE = "198.51.100.13"  # h3
 HTTP, UDP, SINK, DENIED = 8080, 5000, 8000, 23
 SIGNATURE = "campus-test-signature-0001"
@@ -73,8 +76,28 @@ def denied_count() -> int:
     return sum(e["packets"] or 0 for e in entries if e["action"] == "acl.deny")
 
 
+def topology_of(runtime: str, folder: Path) -> str:
+    """The network's topology, with workers of a runtime on all its servers."""
+    if runtime == DEFAULT:
+        return TOPOLOGY
+    written = json.loads((shipped("topologies") / f"{TOPOLOGY}.json").read_text())
+    for server in written["servers"].values():
+        server["runtime"] = runtime
+    path = folder / f"{TOPOLOGY}-{runtime}.json"
+    path.write_text(json.dumps(written, indent=2))
+    return str(path)
+
+
 def main() -> int:
     """Run the demo; 0 when every claim holds."""
+    parser = argparse.ArgumentParser(description="Deploy the campus edge and show what it does.")
+    parser.add_argument("--runtime", choices=known_runtimes(), default=DEFAULT)
+    runtime = parser.parse_args().runtime
+    with tempfile.TemporaryDirectory() as folder:
+        return _demo(topology_of(runtime, Path(folder)))
+
+
+def _demo(topology: str) -> int:
     if os.geteuid() != 0 or shutil.which("mn") is None:
         print("Not root, or no Mininet: the same bundle runs on a network in memory instead.")
         command("deploy", str(EXAMPLE), "--network", "memory")
@@ -83,11 +106,11 @@ def main() -> int:
     started = time.monotonic()
     up = False
     try:
-        command("net", "up", "leaf-spine", "--name", NETWORK)
+        command("net", "up", topology, "--name", NETWORK)
         up = True
         state = load_state(NETWORK)
         command("deploy", str(EXAMPLE), "-n", NETWORK)
-        command("place", str(EXAMPLE), "-t", "leaf-spine")
+        command("place", str(EXAMPLE), "-t", topology)
         show_traffic(state)
         command("undeploy", "campus_edge", "-n", NETWORK)
     except (DemoFailed, ReportedError) as error:

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from orchestrator.clients.encoding import Inserts
 from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
 from orchestrator.deployment.following import follow, moved
-from orchestrator.deployment.handover import Moved
+from orchestrator.deployment.handover import Moved, source_is_gone
 from orchestrator.deployment.places import Places, refusals_with
+from orchestrator.deployment.recording import NoRecorder, TransactionRecorder
 from orchestrator.deployment.savepoint import restore, save
 from orchestrator.deployment.sessions import Sessions
 from orchestrator.deployment.transaction import (
@@ -57,54 +58,6 @@ MOST_QUIET_S = 5.0
 _THREADS = 16
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-class TransactionRecorder(Protocol):
-    """Who is told how far a transaction is: a write-ahead journal."""
-
-    def begin(self, stage: int) -> None:
-        """Stage `stage` is about to run."""
-        ...
-
-    def undo(self, stage: int) -> None:
-        """Stage `stage` is about to be undone, those after it have been: no way but back now."""
-        ...
-
-    def end(self, stage: int) -> None:
-        """It has run to its end."""
-        ...
-
-    def replaced(self, device: str, saved: bytes) -> None:
-        """A device's pipeline is about to be replaced; `saved` is what `savepoint` made of it."""
-        ...
-
-    def saved(self, device: str) -> bytes | None:
-        """What was replaced on a device; None: nothing was."""
-        ...
-
-
-class NoRecorder:
-    """Nobody is told; replaced pipelines are kept in this process."""
-
-    def __init__(self) -> None:
-        self._saved: dict[str, bytes] = {}
-
-    def begin(self, stage: int) -> None:
-        """Nothing."""
-
-    def undo(self, stage: int) -> None:
-        """Nothing."""
-
-    def end(self, stage: int) -> None:
-        """Nothing."""
-
-    def replaced(self, device: str, saved: bytes) -> None:
-        """Keep it."""
-        self._saved[device] = saved
-
-    def saved(self, device: str) -> bytes | None:
-        """What was kept."""
-        return self._saved.get(device)
 
 
 @dataclass(slots=True)
@@ -156,7 +109,10 @@ class Executor:
         false for a transaction that another executor began."""
 
     def run(self, transaction: Transaction, *, first: int = 0) -> Executed:
-        """Run from stage `first` on; DeploymentError says what failed, after all has been undone."""
+        """Run from stage `first` on; DeploymentError says what failed, after all has been undone.
+
+        Who has ended while its state was moving is no failure: what has come of that is at its target.
+        """
         self._reached = first
         try:
             with self._open(transaction, None if self.careful else self._checks(transaction)):
@@ -166,6 +122,9 @@ class Executor:
             if self.forgiving or not self._begun:
                 raise
             self.progress = None  # who counts may interrupt, and this shall go on to its end
+            if isinstance(error, ReportedError) and self._lacks_a_source(transaction):
+                with suppress(ReportedError):
+                    return self._go_on(transaction, error)
             failures = self.undo(transaction, self._reached)
             if not isinstance(error, ReportedError):
                 raise
@@ -177,6 +136,22 @@ class Executor:
                     else "the network is as it was before"
                 )
             ) from error
+
+    def _lacks_a_source(self, transaction: Transaction) -> bool:
+        """Whether a worker has ended whose state was moving: back there, nothing is left of it."""
+        begun = (step for stage in transaction.stages[: self._reached + 1] for step in stage.steps)
+        return any(
+            source_is_gone(self.network, step.move)
+            for step in begun
+            if isinstance(step, MoveState) and step.begins and not is_away(step, self.away)
+        )
+
+    def _go_on(self, transaction: Transaction, error: ReportedError) -> Executed:
+        self.done.amiss.append(str(error))
+        self.careful = True
+        with self._open(transaction):
+            self._forward(transaction, self._reached)
+        return self.done
 
     def undo(self, transaction: Transaction, reached: int) -> tuple[str, ...]:
         """Undo stages `reached`, ..., 0; what could not be undone.

@@ -10,7 +10,7 @@ from orchestrator.deployment.marking import Use, send_markers
 from orchestrator.deployment.moves import StateMove
 from orchestrator.deployment.origins import Origin, of_core
 from orchestrator.deployment.transaction import MoveState
-from orchestrator.errors import ServerGone
+from orchestrator.errors import ServerError, ServerGone
 from servernf.proto import vnf_pb2
 
 COPYING, READY, DONE = "copying", "ready", "done"
@@ -145,6 +145,18 @@ class Handover:
         with self.network.worker(self.move.target) as target:
             request.destination_name = target.certified
             request.destination = target.expect_state(expected)
+
+
+def source_is_gone(network: NetworkDriver, move: StateMove) -> bool:
+    """Whether the worker that state leaves has ended."""
+    try:
+        with network.worker(move.source) as source:
+            source.status()
+    except ServerGone:
+        return True
+    except ServerError:
+        return False
+    return False
 
 
 def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use) -> list[Moved]:

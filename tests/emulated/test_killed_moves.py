@@ -1,6 +1,6 @@
 """kill -9 of the controller, of the worker that state leaves or of the one it goes to, in a live move.
 
-Oracle: the mappings that workers have: one owner, who has all of them, or none where a worker was
+Oracle: the mappings that workers have: one owner, who has all of them, or none where that was
 killed; and flows that go on come to that owner. Blind spot: what is lost on the way
 (test_moves.py), workers that are killed without a move (test_standbys.py).
 """

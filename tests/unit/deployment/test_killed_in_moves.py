@@ -1,23 +1,27 @@
-"""A controller that is killed in a move, at every call: one owner a bucket, with all state.
+"""A controller, or the worker that state leaves, is killed in a move, at every call.
 
-Oracle: by hand: every flow goes on with its outside port, and each mapping is in one place. Killed is a
-controller that can call nobody any more, not even to undo; another one knows what the journal says.
+Oracle: by hand: every flow goes on with its outside port, and each mapping is in one place: all of
+them, or, of a source, those that had come to the target. A killed controller can call nobody any more,
+not even to undo; another one knows what the journal says.
 Blind spot: calls whose answer is lost (tests/recovery/test_faulty_calls.py).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
 import pytest
 from test_state_across_updates import Site, napt
 from test_state_moves import answered, instances, mapped, on
 from update_support import update
 
-from orchestrator.deployment.execution import Executor, NoRecorder
+from orchestrator.deployment.execution import Executor
+from orchestrator.deployment.recording import NoRecorder
 from orchestrator.deployment.transaction import Transaction
-from orchestrator.errors import DeploymentError
+from orchestrator.errors import DeploymentError, ServerGone
 from orchestrator.model.plan import Core
 from orchestrator.placement.running import Moving, running_of
 
@@ -110,3 +114,64 @@ def test_another_controller_takes_a_move_up() -> None:
 def test_another_controller_takes_a_move_up_wherever_it_was() -> None:
     for site, ports in kills(None):
         is_whole(site, ports)
+
+
+def bereft(call: int) -> tuple[list[int], dict[str, int], Site] | None:
+    """A move whose source ends behind a call: how many mappings each worker has then, the outside
+    ports, and what the controller left; None: it was done before."""
+    site = Site(nat=on(napt(), 1))
+    ports = mapped(site)
+    (core,) = running_of(site.running).cores_of["nat"]
+    other = Core({"server1": "server2", "server2": "server1"}[core.server], 1)
+    new = site.next(nat=on(napt(), 1), moving=Moving("nat", other))
+    network, worker, calls, left = site.network, site.network.worker, 0, None
+
+    def gone(asked: Core) -> AbstractContextManager[Any]:
+        if asked == core:
+            raise ServerGone(f"worker {core} does not answer")
+        return worker(asked)
+
+    def strike() -> None:
+        nonlocal calls, left
+        calls += 1
+        if calls == call:
+            network.memory.renew_worker(core)
+            network.worker = gone  # type: ignore[method-assign]
+            left = records(site)
+
+    network.after = strike
+    with suppress(DeploymentError):
+        network.run(update(site.running, new))
+    network.after = lambda: None
+    network.pause(11)  # so long a target waits for who has become silent
+    return None if left is None else (left, ports, site)
+
+
+def records(site: Site) -> list[int]:
+    return [len(d.table.records) for i in instances(site) for d in i.nf.state.tables.values()]
+
+
+def ends(calls: Iterable[int]) -> int:
+    """What is there when a source ends behind each of these calls is there afterwards; how often that
+    was all."""
+    whole = 0
+    for call in calls:
+        found = bereft(call)
+        if found is None:
+            assert call > 40
+            break
+        left, ports, site = found
+        assert sum(records(site)) == sum(left), call
+        if sum(left) == len(ports):
+            whole += 1
+            answered(site, ports)
+    return whole
+
+
+def test_what_has_come_of_a_source_that_ends_is_not_given_up() -> None:
+    assert ends((60, 90)) == 2
+
+
+@pytest.mark.exhaustive
+def test_it_is_not_given_up_wherever_the_source_ends() -> None:
+    assert ends(range(1, MOST_CALLS)) > 40

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -37,7 +37,7 @@ def cpus() -> tuple[int, int]:
 
 
 @contextmanager
-def own_network() -> Iterator[None]:
+def own_network() -> Generator[None]:
     """The calling thread, and what it starts meanwhile, is in a network namespace of its own."""
     if os.geteuid():
         raise EnvironmentMissing("a profile needs root (veth pairs in a network namespace)")
@@ -55,7 +55,7 @@ def own_network() -> Iterator[None]:
 
 
 @contextmanager
-def in_network(pid: int) -> Iterator[None]:
+def in_network(pid: int) -> Generator[None]:
     """The calling thread is in the network namespace of a process."""
     libc = ctypes.CDLL(None, use_errno=True)
     with (
@@ -78,7 +78,7 @@ def ip(*words: str) -> None:
 
 
 @contextmanager
-def link(near: str, far: str) -> Iterator[None]:
+def link(near: str, far: str) -> Generator[None]:
     """A veth pair that says nothing by itself."""
     ip("link", "add", near, "type", "veth", "peer", "name", far)
     try:
@@ -100,7 +100,7 @@ def link(near: str, far: str) -> Iterator[None]:
 
 
 @contextmanager
-def out_of_the_way() -> Iterator[None]:
+def out_of_the_way() -> Generator[None]:
     """The calling thread, and what it starts meanwhile, is on the packets' CPU."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpus()[0]})

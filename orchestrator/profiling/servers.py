@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,7 @@ class _Point:
     """What is measured of a chain: the least of the rounds."""
 
     chain: Chain
-    bytes: int
+    size: int
     entries: int = 0
     fresh: bool = False
     ns: float = 0.0
@@ -98,8 +98,8 @@ def measure_runtime(
                 _measure(rig, point, number)
             meanwhile(rig, number)
         base = [p for p in points if p.chain.nfs[0][1] == _BASE and not p.entries and not p.fresh]
-        frame = {p.bytes: 2 * p.ns - _twice(points, p.bytes) for p in base if len(p.chain.nfs) == 1}
-        lone = next(p for p in base if len(p.chain.nfs) == 1 and p.bytes == SIZES[0])
+        frame = {p.size: 2 * p.ns - _twice(points, p.size) for p in base if len(p.chain.nfs) == 1}
+        lone = next(p for p in base if len(p.chain.nfs) == 1 and p.size == SIZES[0])
         alone = alone_us(rig.device, rig.far, tagged(lone.chain, _frames(lone, 0))[:_LONE])
     costs: dict[str, NfCost] = {}
     for nf in has:
@@ -116,12 +116,12 @@ def measure_runtime(
 
 def _told(point: _Point, frame: Mapping[int, float]) -> Point:
     """Without what its frame costs."""
-    ns = round(max(1.0, point.ns - between(frame, point.bytes)))
-    return Point(bytes=point.bytes, entries=point.entries, fresh=point.fresh, ns=ns)
+    ns = round(max(1.0, point.ns - between(frame, point.size)))
+    return Point(bytes=point.size, entries=point.entries, fresh=point.fresh, ns=ns)
 
 
 def _twice(points: list[_Point], size: int) -> float:
-    return next(p.ns for p in points if len(p.chain.nfs) == 2 and p.bytes == size)
+    return next(p.ns for p in points if len(p.chain.nfs) == 2 and p.size == size)
 
 
 def _with(name: str) -> str:
@@ -137,7 +137,7 @@ class Rig:
 
 
 @contextmanager
-def worker(name: str, folder: Path, program: Sequence[str] = ()) -> Iterator[Rig]:
+def worker(name: str, folder: Path, program: Sequence[str] = ()) -> Generator[Rig]:
     """A worker of a runtime on one end of a veth pair; `program` instead of the runtime's module."""
     api = f"unix:{folder}/w.sock"
     argv = [sys.executable, *(program or ("-m", f"servernf.{name}")), "--name", "w"]
@@ -225,9 +225,9 @@ def _frames(point: _Point, number: int) -> list[bytes]:
     """The packets of a round."""
     work, chain = point.chain.work, point.chain
     if chain.connections is not None:
-        return chain.connections.data(BURST, point.bytes, work.begins, work.ends)
+        return chain.connections.data(BURST, point.size, work.begins, work.ends)
     anew = point.fresh or chain.nfs[0][1] == "dedup"
-    return work.frames(BURST, point.bytes, number * BURST if anew else 0)
+    return work.frames(BURST, point.size, number * BURST if anew else 0)
 
 
 def _measure(rig: Rig, point: _Point, number: int) -> None:
@@ -239,7 +239,7 @@ def _measure(rig: Rig, point: _Point, number: int) -> None:
             rig.far.sender.send_batch(tagged(chain, [frame], 255 if port == work.port else 254))
         rig.far.received(3 * 64)
     if work.of:
-        sealed = rig.encrypted.get(point.bytes)
+        sealed = rig.encrypted.get(point.size)
         if not sealed:
             return
         frames = [found[1] for one in sealed if (found := nsh.decode(one))]
@@ -252,7 +252,7 @@ def _measure(rig: Rig, point: _Point, number: int) -> None:
         point.said = str(error)
         return
     if keep is not None:
-        rig.encrypted[point.bytes] = keep
+        rig.encrypted[point.size] = keep
     # The first round finds no flow and no memory yet.
     if number or point.fresh:
         point.take(ns)

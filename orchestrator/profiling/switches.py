@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def _frames(size: int) -> list[bytes]:
 
 
 @contextmanager
-def _network(target: str) -> Iterator[NetworkState]:
+def _network(target: str) -> Generator[NetworkState]:
     """A switch with two hosts and the graph, in folders of its own; nothing of it is left behind."""
     with tempfile.TemporaryDirectory(prefix="profile-") as folder:
         own = {"XDG_STATE_HOME": f"{folder}/state", "XDG_RUNTIME_DIR": folder}
@@ -140,7 +140,7 @@ def _orchestrator(*words: str) -> None:
 
 
 @contextmanager
-def _port(state: NetworkState, host: str) -> Iterator[PacketSocket]:
+def _port(state: NetworkState, host: str) -> Generator[PacketSocket]:
     with in_network(state.hosts[host].pid):
         port = PacketSocket(state.hosts[host].interface, rcvbuf=16 << 20)
     with port:

@@ -25,6 +25,8 @@ _MAY = {True: 1, False: 2}
 class Health:
     """What is known of a backend as words (c/backend_health.h)."""
 
+    _of: BackendHealth
+
     def __init__(self, of: BackendHealth) -> None:
         object.__setattr__(self, "_of", of)
 

@@ -49,5 +49,6 @@ def latencies(problem: Problem, solution: Solution, prefix: str = "") -> Iterato
         yield (
             f"latency of {name.removeprefix(prefix)}: {parts.total:.0f} us: {parts.switches:.0f} in "
             f"switches ({switches}), {parts.servers:.0f} in servers ({servers}), {parts.waiting:.0f} in "
-            f"their queues (M/D/1 at {SCALE_OUT_LOAD:.0%} load), {parts.links:.0f} on links"
+            f"their queues (M/D/1, were cores {SCALE_OUT_LOAD:.0%} busy, the most that is planned), "
+            f"{parts.links:.0f} on links"
         )

@@ -146,7 +146,7 @@ def test_latency_says_what_was_measured() -> None:
     # 50 us until the worker wakes, 12 us of work, which a packet waits 1.5 times as long for others.
     (line,) = [note for note in plan.notes if note.startswith("latency of ")]
     assert "in switches (measured)" in line
-    assert "62 in servers (measured), 18 in their queues (M/D/1 at 75% load)" in line
+    assert "62 in servers (measured), 18 in their queues (M/D/1, were cores 75% busy" in line
     assert any("costs of NFs on runtime python: measured on a CPU" in n for n in plan.notes)
     assert any("softswitch: at most 33,333 packets/s, measured on" in n for n in plan.notes)
 

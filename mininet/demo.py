@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runtimes import topology_of
+
 from orchestrator.emulation import NetworkState, load_state, run_in_host, start_in_host
 from orchestrator.errors import ReportedError
 from orchestrator.resources import shipped
@@ -76,25 +78,13 @@ def denied_count() -> int:
     return sum(e["packets"] or 0 for e in entries if e["action"] == "acl.deny")
 
 
-def topology_of(runtime: str, folder: Path) -> str:
-    """The network's topology, with workers of a runtime on all its servers."""
-    if runtime == DEFAULT:
-        return TOPOLOGY
-    written = json.loads((shipped("topologies") / f"{TOPOLOGY}.json").read_text())
-    for server in written["servers"].values():
-        server["runtime"] = runtime
-    path = folder / f"{TOPOLOGY}-{runtime}.json"
-    path.write_text(json.dumps(written, indent=2))
-    return str(path)
-
-
 def main() -> int:
     """Run the demo; 0 when every claim holds."""
     parser = argparse.ArgumentParser(description="Deploy the campus edge and show what it does.")
     parser.add_argument("--runtime", choices=known_runtimes(), default=DEFAULT)
     runtime = parser.parse_args().runtime
     with tempfile.TemporaryDirectory() as folder:
-        return _demo(topology_of(runtime, Path(folder)))
+        return _demo(topology_of(TOPOLOGY, runtime, Path(folder)))
 
 
 def _demo(topology: str) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,9 @@ import rig
 from figures import Missing, Result, figure
 from softswitch import BMV2, _bmv2_rate, _edge, _frames, _samples, oracle
 
-from orchestrator.emulation import host_argv
 from orchestrator.targets import lookup
 
 TURNS, TURN_S = 4, 1.5
-TRAFFIC = rig.ROOT / "mininet" / "traffic.py"
 TCP_PORT, TCP_BYTES = 8_080, 200_000_000
 ROUTED: dict[str, Any] = {
     "name": "routed",
@@ -91,20 +87,4 @@ def engine_tcp_veth_mbit() -> Result:
         graph = Path(state.run_dir) / "routed.json"
         graph.write_text(json.dumps(ROUTED))
         rig.orchestrator("deploy", str(graph), "--network", "bench")
-        address = state.hosts["h3"].addresses[0].ip.exploded
-        serve = [sys.executable, str(TRAFFIC), "serve", str(TCP_PORT), "--bytes", str(TCP_BYTES)]
-        with subprocess.Popen(
-            host_argv(state, "h3", serve), stdout=subprocess.PIPE, text=True
-        ) as server:
-            try:
-                assert server.stdout is not None
-                server.stdout.readline()
-                get = [sys.executable, str(TRAFFIC), "get", f"http://{address}:{TCP_PORT}/"]
-                done = subprocess.run(
-                    host_argv(state, "h1", get), capture_output=True, text=True, check=True
-                )
-            finally:
-                server.terminate()
-        found = json.loads(done.stdout)
-    assert found["bytes"] == TCP_BYTES
-    return {"value": round(8 * TCP_BYTES / found["seconds"] / 1e6), "bytes": TCP_BYTES}
+        return {"value": round(rig.tcp_mbit(state, "h1", "h3", TCP_BYTES)), "bytes": TCP_BYTES}

@@ -20,7 +20,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "mininet"))
+
 from figures import Missing
+from runtimes import topology_of
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
@@ -34,11 +37,13 @@ from orchestrator.emulation import (
     net_down,
 )
 from orchestrator.emulation.environment import require_emulation
+from orchestrator.runtimes import DEFAULT
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, mac_text
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATOR = Path(__file__).with_name("generator.py")
+TRAFFIC = ROOT / "mininet" / "traffic.py"
 GRAPH = ROOT / "examples" / "campus_edge" / "graph.json"
 
 FLOWS = 1024
@@ -66,7 +71,7 @@ def orchestrator(*words: str) -> str:
 
 
 @contextmanager
-def network(switch: str, *, deploy: bool = True) -> Generator[NetworkState]:
+def network(switch: str, *, deploy: bool = True, runtime: str = DEFAULT) -> Generator[NetworkState]:
     """leaf-spine with the demo graph, in folders of its own; nothing of it is left behind."""
     require_emulation()
     if switch == "bmv2" and not shutil.which("simple_switch_grpc"):
@@ -75,7 +80,8 @@ def network(switch: str, *, deploy: bool = True) -> Generator[NetworkState]:
     base = Path(tempfile.mkdtemp(prefix="bench-"))
     os.environ |= {"XDG_STATE_HOME": str(base / "state"), "XDG_RUNTIME_DIR": str(base)}
     try:
-        orchestrator("net", "up", "leaf-spine", "--switch", switch, "--name", "bench")
+        topology = topology_of("leaf-spine", runtime, base)
+        orchestrator("net", "up", topology, "--switch", switch, "--name", "bench")
         if deploy:
             orchestrator("deploy", str(GRAPH), "--network", "bench")
         yield load_state("bench")
@@ -88,6 +94,28 @@ def network(switch: str, *, deploy: bool = True) -> Generator[NetworkState]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def tcp_mbit(state: NetworkState, source: str, target: str, octets: int) -> float:
+    """Megabits a second of one download by host `source` from `target`."""
+    port = "8080"
+    address = state.hosts[target].addresses[0].ip.exploded
+    serve = [sys.executable, str(TRAFFIC), "serve", port, "--bytes", str(octets)]
+    with subprocess.Popen(
+        host_argv(state, target, serve), stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            server.stdout.readline()
+            get = [sys.executable, str(TRAFFIC), "get", f"http://{address}:{port}/"]
+            done = subprocess.run(
+                host_argv(state, source, get), capture_output=True, text=True, check=True
+            )
+        finally:
+            server.terminate()
+    found = json.loads(done.stdout)
+    assert found["bytes"] == octets
+    return 8 * octets / found["seconds"] / 1e6
 
 
 def cpus() -> tuple[int, int]:

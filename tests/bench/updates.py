@@ -18,6 +18,7 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph
 from orchestrator.emulation.state import inventory_of
 from orchestrator.graph import load_graph
+from orchestrator.runtimes import DEFAULT
 
 UPDATES = 50
 RATE = 1000
@@ -42,9 +43,11 @@ def dpdk() -> Result:
     return measure("dpdk")
 
 
-def measure(switch: str, updates: int = UPDATES, rate: int = RATE) -> Result:
+def measure(
+    switch: str, updates: int = UPDATES, rate: int = RATE, runtime: str = DEFAULT
+) -> Result:
     """The load, first without updates for as long as they take, then with them."""
-    with rig.network(switch, deploy=False) as state:
+    with rig.network(switch, deploy=False, runtime=runtime) as state:
         network = LiveNetwork(inventory_of(state))
         folder = Path(state.run_dir)
         deploy_graph(load_graph(write_version(folder, 0)).graph, network)
@@ -66,6 +69,7 @@ def measure(switch: str, updates: int = UPDATES, rate: int = RATE) -> Result:
         "value": load.report.lost,
         "compared_with": {"without updates": idle.report.lost},
         "switch": switch,
+        "runtime": runtime,
         "updates": updates,
         "in_place": in_place,
         "rate_pps_each_way": rate,

@@ -19,6 +19,10 @@ from typing import Any
 
 from figures import Missing, Result, figure
 
+from orchestrator.graph import load_graph
+from orchestrator.model.graph import NfInstance
+from orchestrator.nfs.base import lookup
+from orchestrator.resources import shipped
 from servernf.dpdk.building import FLAGS, build, own_files
 from servernf.dpdk.engine import Engine
 from servernf.dpdk.memory import WORDS
@@ -231,6 +235,55 @@ def dpdk_chain_ratio() -> Result:
 def dpdk_chain_1m_ratio() -> Result:
     """The same at 1,000,000 flows. FastClick: 0.013."""
     return _chain_ratio(MANY_FLOWS)
+
+
+def _offloaded(
+    chain: Sequence[tuple[str, dict[str, Any]]], left: int, between: Sequence[tuple[int, int]]
+) -> dict[str, float]:
+    """Nanoseconds of a chain, and of its last `left` NFs, which switches leave to the core."""
+    whole = measured(*chain, between=between)[2]
+    rest = measured(*chain[-left:], between=between)[2]
+    return {"whole_ns": whole, "left_ns": rest, "gain": round(whole / rest, 2)}
+
+
+@figure("dpdk_offload_gain", unit="times")
+def dpdk_offload_gain() -> Result:
+    """Packets a second of what is left on the core over those of the whole chain there: Metron's chain,
+    its firewall of 999 rules before a NAPT, and the campus edge; the least."""
+    chain, sources, destinations = _metron()
+    pairs = [
+        (sources[n % len(sources)] + 1, destinations[n % len(destinations)]) for n in range(FLOWS)
+    ]
+    found = {"metron": _offloaded(chain, 1, pairs)}
+    rules, inside = _pairs_of_prefixes()
+    wide = [("acl", {"rules": rules, "default": "deny"}), ("napt", POOL)]
+    found["metron_999_rules"] = _offloaded(wide, 1, inside)
+    edge = load_graph(shipped("examples") / "campus_edge" / "graph.json").graph.nfs
+    names = ("edge_acl", "edge_router", "edge_nat", "edge_ids")
+    campus = [(edge[name].type, as_sent(edge[name])) for name in names]
+    hosts = [(0x0A00_0100 + n % 250, 0xC633_640D) for n in range(1, FLOWS + 1)]
+    found["campus_edge"] = _offloaded(campus, 2, hosts)
+    return {"value": min(each["gain"] for each in found.values()), "compared_with": found}
+
+
+def as_sent(nf: NfInstance) -> dict[str, Any]:
+    """The configuration that a worker is given of an NF of a graph; of a router, the prefixes alone."""
+    config = dict(lookup(nf.type)(nf.name, nf.config).runtime_config())
+    if nf.type == "router":
+        return {"routes": [{"prefix": route["prefix"]} for route in config["routes"]]}
+    return config
+
+
+def _pairs_of_prefixes() -> tuple[list[dict[str, str]], list[tuple[int, int]]]:
+    """Metron's 999 rules of source and destination (the last one denies the rest), and their flows."""
+    path = METRON / "firewall-1000rules.json"
+    if not path.exists():
+        raise Missing(f"../shared/data/metron/{path.name} is not here")
+    words = [entry["trafficClass"].split() for entry in json.loads(path.read_text())["entries"]]
+    rules = [{"src": of[3], "dst": of[-1], "action": "permit"} for of in words[:-1]]
+    ends = [(ip_network(rule["src"])[1], ip_network(rule["dst"])[1]) for rule in rules]
+    flows = [(int(a), int(b)) for a, b in ends if not (_is_martian(a) or _is_martian(b))]
+    return rules, [flows[n % len(flows)] for n in range(FLOWS)]
 
 
 @figure("dpdk_nf_ns", unit="ns")

@@ -23,7 +23,7 @@ lock:
 	$(LOCK) --all-extras --no-emit-package servernf -o requirements.lock pyproject.toml
 	echo p4runtime-shell==0.0.6 | $(LOCK) -o orchestrator/observation/p4runtime_shell.lock -
 
-demo: $(STAMP)
+demo: $(STAMP) $(if $(filter dpdk,$(RUNTIME)),dpdk)
 	$(RUN) mininet/demo.py $(if $(RUNTIME),--runtime $(RUNTIME))
 
 # Switches, namespaces and controllers run one after the other and mostly wait; beside them, all that needs no network.

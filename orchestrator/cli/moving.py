@@ -13,6 +13,7 @@ from orchestrator.cli.working import COMPILING, Work
 from orchestrator.errors import InputError
 
 if TYPE_CHECKING:
+    from orchestrator.deployment.live import LiveNetwork
     from orchestrator.deployment.operations import Done
 
 
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: orchestrator move campus/edge_nat --to server2 --- "
         "orchestrator move campus/edge_nat --buckets 0-15,40 --to server1.2 --dry-run --- "
         "orchestrator move campus/fw --inside 10.0.1.16/28 --to server1.2 --- "
-        "orchestrator move campus/edge_nat --runtime dpdk",
+        "orchestrator move campus --runtime dpdk",
     )(move)
     app.command(
         "drain",
@@ -32,7 +33,13 @@ def register(app: typer.Typer) -> None:
 
 
 def move(
-    nf: Annotated[str, typer.Argument(help="A deployed NF, as GRAPH/NF.", metavar="GRAPH/NF")],
+    nf: Annotated[
+        str,
+        typer.Argument(
+            help="A deployed NF; with --runtime, a graph: all that it has on servers.",
+            metavar="GRAPH[/NF]",
+        ),
+    ],
     to: Annotated[str, typer.Option("--to", help="A core, as server1.2, or a server.")] = "",
     runtime: Annotated[
         str, typer.Option("--runtime", help="Instead: a server of this runtime, as dpdk.")
@@ -64,9 +71,16 @@ def move(
     from orchestrator.placement.running import Moving
 
     live = find_network(network)
-    graph, name = relocating.nf_named(nf)
     if bool(to) == bool(runtime):
         raise InputError("to: name a core or server (--to), or a runtime (--runtime)")
+    if runtime and "/" not in nf:
+        if buckets or inside or outside or dry_run:
+            raise InputError(
+                f"nf: '{nf}' is a graph: name one of its NFs to move a part, or to look"
+            )
+        _move_graph(live, nf, runtime, as_json)
+        return
+    graph, name = relocating.nf_named(nf)
     core = (
         relocating.core_named(live, to, graph)
         if to
@@ -86,6 +100,19 @@ def move(
     with Work(COMPILING, silent=as_json):
         done = relocating.move(live, graph, wanted, note=warn)
     _print(live.name, {graph: done}, as_json)
+
+
+def _move_graph(live: LiveNetwork, graph: str, runtime: str, as_json: bool) -> None:
+    """One group of NFs after the other."""
+    from orchestrator.deployment import relocating
+    from orchestrator.placement.running import Moving
+
+    done: dict[str, Done] = {}
+    for name in relocating.on_other_runtimes(live, graph, runtime):
+        moving = Moving(name, relocating.core_of_runtime(live, runtime, graph))
+        with Work(COMPILING, silent=as_json):
+            done[f"{graph}/{name}"] = relocating.move(live, graph, moving, note=warn)
+    _print(live.name, done, as_json)
 
 
 def drain(
@@ -132,7 +159,7 @@ def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
         )
         return
     if not found:
-        say(f"nothing of a graph runs there on {network}")
+        say(f"nothing is to move on {network}")
     for graph, done in found.items():
         say(f"{graph} on {network}: {done.summary.words()}")
         print_state(done)

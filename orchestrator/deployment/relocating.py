@@ -15,7 +15,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import Core, Region
 from orchestrator.nfs.values import parse_prefix
-from orchestrator.placement.running import Moving
+from orchestrator.placement.running import Moving, running_of
 from servernf.wire.instances import base_name
 
 
@@ -54,7 +54,22 @@ def core_named(network: ManagedNetwork, name: str, graph: str) -> Core:
     problems = [why for n in asked if (why := _hindrance(network, n, known[n], graph))]
     if len(problems) == len(asked):
         raise InputError([f"to: {why}" for why in problems])
-    return next(known[n] for n in asked if not _hindrance(network, n, known[n], graph))
+    able = [known[n] for n in asked if not _hindrance(network, n, known[n], graph)]
+    deployed = network.journal.deployed().get(graph)
+    own = {Core(w.server, w.core) for w in deployed.bundle.workers} if deployed else set[Core]()
+    return min(able, key=lambda core: core in own)  # one that it has not yet, where there is one
+
+
+def on_other_runtimes(network: ManagedNetwork, graph: str, runtime: str) -> tuple[str, ...]:
+    """NFs of a graph on servers of other runtimes: one for all that share their cores."""
+    _kept(network, graph)
+    cores_of = running_of(network.journal.deployed()[graph].bundle).cores_of
+    servers = network.topology.servers
+    found: dict[tuple[Core, ...], str] = {}
+    for nf, cores in cores_of.items():
+        if servers[cores[0].server].runtime != runtime:
+            found.setdefault(tuple(cores), nf)
+    return tuple(found.values())
 
 
 def core_of_runtime(network: ManagedNetwork, name: str, graph: str) -> Core:

@@ -194,7 +194,7 @@ def test_a_server_is_drained_and_used_again(bench: Bench) -> None:
     assert done["graphs"]["g"]["state_moved"]
     why = refused("move", "g/nat", "--to", core)
     assert f"to: {core} is cordoned (`orchestrator uncordon {core}`)" in why
-    assert "nothing of a graph runs there on moving" in run("drain", server).stdout
+    assert "nothing is to move on moving" in run("drain", server).stdout
     assert told("drain", server, "--undo") == {"network": NAME, "cordoned": []}
     assert not bench.core()[0].startswith(server), "nothing moves back"
     assert "unknown cordoned device or core" in refused("drain", server, "--undo")
@@ -266,3 +266,11 @@ def test_an_nf_that_its_graph_pins_stays_on_that_server(bench: Bench) -> None:
     assert f"to: nat is pinned to {server} by " in why
     deploy_graph(bench.graph, bench.network)
     assert bench.core() == [core]
+
+
+def test_a_graph_moves_to_a_runtime_as_a_whole(bench: Bench) -> None:
+    assert "nothing is to move on moving" in run("move", "g", "--runtime", "python").stdout
+    assert "runtime: unknown runtime 'dpdk'" in refused("move", "g", "--runtime", "dpdk")
+    assert "unknown graph 'h'" in str(run("move", "h", "--runtime", "python", expect=8).exception)
+    assert "nf: 'g' must be GRAPH/NF" in refused("move", "g", "--to", "server2")
+    assert "name one of its NFs" in refused("move", "g", "--runtime", "python", "--buckets", "1")

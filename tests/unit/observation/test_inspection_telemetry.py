@@ -89,9 +89,12 @@ def test_the_exposition_is_prometheus_and_has_the_series(tmp_path: Path) -> None
     assert value("device_up", device="leaf2", kind="switch", target="bmv2") == 0
     assert value("table_entries", device="leaf1", table="acl.ipv4") == 3
     assert value("device_dropped_frames_total", device="leaf1", reason="stream_queue_full") == 5
-    assert value("core_received_frames_total", device="server1", core="1") == 9
-    assert value("core_dropped_frames_total", device="server1", core="1", reason="nsh_ttl") == 2
-    nat = {"device": "server1", "core": "1", "graph": "campus_edge", "nf": "edge_nat"}
+    assert value("core_received_frames_total", device="server1", core="server1.1") == 9
+    assert (
+        value("core_dropped_frames_total", device="server1", core="server1.1", reason="nsh_ttl")
+        == 2
+    )
+    nat = {"device": "server1", "core": "server1.1", "graph": "campus_edge", "nf": "edge_nat"}
     assert value("nf_worker_events_total", **nat, what="packets") == 71, "one NF, one series"
     assert not any(
         labels["nf"] == "edge_nat~2" for _, key in values if "nf" in (labels := dict(key))

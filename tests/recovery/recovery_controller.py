@@ -32,6 +32,7 @@ from orchestrator.errors import ReportedError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.manifest import SamplingSecret
 from orchestrator.network.inventory import Inventory
+from servernf.proto import vnf_pb2
 
 MANIFEST = SamplingSecret(1, 1 << 30, 0x01234567, 0x89ABCDEF)
 """The same in every run, so that states can be compared."""
@@ -99,6 +100,8 @@ class _Steps:
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def stepped(*given: Any, **options: Any) -> Any:
+            if _only_asks(given[-1]):
+                return function(*given, **options)
             self.take()
             try:
                 return function(*given, **options)
@@ -121,6 +124,14 @@ class _Steps:
             return write_all(sent, *given, **options)
 
         return stepped
+
+
+def _only_asks(request: Any) -> bool:
+    """How far a transfer is, which is asked as often as it takes."""
+    return (
+        isinstance(request, vnf_pb2.TransferRequest)
+        and request.phase == vnf_pb2.TransferRequest.STATUS
+    )
 
 
 def _main(job: Job, kill_at: int, victim: int, home: str, told: Connection) -> None:

@@ -61,6 +61,8 @@ def profile(
     nfs = [n for n in wanted if n in known_types()]
     if folder is not None and nfs:
         raise InputError("--folder: a file has all NFs of its runtime; name runtimes or targets")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     missing: list[str] = []
     servers: list[RuntimeProfile] = []
     switches: list[SwitchProfile] = []

@@ -13,6 +13,7 @@ from orchestrator.cli.networks import NetworkName, find_network
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 
 if TYPE_CHECKING:
+    from orchestrator.presenters.load import NetworkLoad
     from orchestrator.presenters.status import NetworkNow
 
 
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "status",
         epilog="Examples: orchestrator status --json --- orchestrator status --device leaf1 --- "
-        "orchestrator status --graph campus_edge",
+        "orchestrator status --graph campus_edge --- orchestrator status --load 2",
     )(status)
 
 
@@ -31,20 +32,33 @@ def status(
     graph: Annotated[
         str, typer.Option("--graph", "-g", help="Only this graph's devices, workers and counters.")
     ] = "",
+    load: Annotated[
+        float | None,
+        typer.Option(
+            "--load",
+            min=0.1,
+            metavar="SECONDS",
+            help="Also how busy switches, cores and NFs are, over so many seconds.",
+        ),
+    ] = None,
     everything: All = False,
     as_json: Json = False,
 ) -> None:
     """Show the devices, the deployed graphs, and the counters of their workers that have counted."""
     from orchestrator.deployment.presence import check_known
+    from orchestrator.presenters.load import load_json, load_over
     from orchestrator.presenters.status import look_at, status_json
 
     live = find_network(network)
     wanted = chosen(device, live.inventory.devices)
     seen = look_at(live, wanted, graph)
+    busy = None if load is None else load_over(live, load)
     if as_json:
-        print_json(status_json(seen))
+        print_json({**status_json(seen), **({} if busy is None else {"load": load_json(busy)})})
     else:
         _print(seen, everything=everything or bool(wanted or graph))
+        if busy is not None:
+            _print_load(busy, everything)
     check_known(live, seen.presence, seen.deployed)
 
 
@@ -119,6 +133,48 @@ def _print(seen: NetworkNow, *, everything: bool) -> None:
         )
         print_table(title, ("graph", "NF", "flows", "run on", "taken"), rows)
     _print_workers(seen.workers, everything)
+
+
+def _print_load(load: NetworkLoad, everything: bool) -> None:
+    over = f"over {load.seconds:.1f} s"
+    switches = [
+        (
+            one.name,
+            f"{one.packets_per_second:,.0f}",
+            "" if one.share is None else f"{one.share:.0%} of {one.most:,}",
+            ", ".join(f"{port}: {pps:,.0f}" for port, pps in one.by_port.items() if pps >= 0.5),
+        )
+        for one in load.switches
+    ]
+    title, rows = first_rows(f"Switches {over}", switches, everything)
+    print_table(title, ("switch", "packets/s#", "as measured#", "by port"), rows)
+    cores = [
+        (
+            one.name,
+            f"{one.frames_per_second:,.0f}",
+            _share(one.busy),
+            _share(one.planned),
+            "" if one.fill is None else f"{one.fill:.1f}",
+            _share(one.queue),
+        )
+        for one in load.cores
+    ]
+    title, rows = first_rows(f"Server cores {over}", cores, everything)
+    columns = ("core", "frames/s#", "busy#", "planned#", "frames a batch#", "receive queue#")
+    print_table(title, columns, rows)
+    nfs = [
+        (core.name, nf.graph, nf.nf, f"{nf.packets_per_second:,.0f}", nf.p50_us, nf.p99_us)
+        for core in load.cores
+        for nf in core.nfs
+        if nf.p99_us is not None
+    ]
+    if nfs:
+        title, rows = first_rows(f"NFs {over}", nfs, everything)
+        print_table(title, ("core", "graph", "NF", "packets/s#", "p50 us#", "p99 us#"), rows)
+
+
+def _share(of: float | None) -> str:
+    return "" if of is None else f"{of:.0%}"
 
 
 def _warn(seen: NetworkNow, everything: bool) -> None:

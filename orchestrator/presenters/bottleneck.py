@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.model.topology import Topology
 from orchestrator.observation.bottleneck import Bottleneck, bottlenecks
-from orchestrator.observation.health import Reading, read_network
+from orchestrator.observation.health import Reading
 from orchestrator.observation.link_load import link_loads
 from orchestrator.observation.load import core_loads, switch_loads
 from orchestrator.observation.slo import traffic_states
+from orchestrator.presenters.load import two_readings
 
 
 def found_now(live: LiveNetwork, interval_s: float) -> list[Bottleneck]:
     """From a reading, another one so many seconds later."""
-    before = read_network(live)
-    time.sleep(interval_s)
-    return found_between(live.topology, before, read_network(live, before=before))
+    return found_between(live.topology, *two_readings(live, interval_s))
 
 
 def found_between(topology: Topology, before: Reading, now: Reading) -> list[Bottleneck]:

@@ -104,3 +104,20 @@ def test_planned_rates_and_wrong_words(live: Live) -> None:
     other = CAMPUS_EDGE.parents[1] / "web_service" / "graph.json"
     wrong = orchestrator("whatif", str(other), "--live", NAME, expect=2)
     assert f"is not deployed on {NAME}" in wrong.stderr
+
+
+def test_status_tells_how_busy_switches_and_cores_are(live: Live) -> None:
+    live.comes_to_ping("h1", "198.51.100.13")
+    with pinging(live, "h1", "198.51.100.13"):
+        load = orchestrator_json("status", "--load", "2", "-n", NAME)["load"]
+        shown = orchestrator("status", "--load", "1", "-n", NAME).stdout
+    leaf = next(one for one in load["switches"] if one["name"] == "leaf1")
+    # 50 requests a second, and as many answers, on an idle machine.
+    assert leaf["packets_per_second"] >= 0.3 / INTERVAL_S
+    assert sum(leaf["by_port"].values()) == pytest.approx(leaf["packets_per_second"])
+    busy = [core for core in load["cores"] if core["frames_per_second"] > 0.3 / INTERVAL_S]
+    assert busy
+    assert all(0 < core["busy"] < 1 for core in busy)
+    assert {"edge_nat", "edge_ids"} <= {nf["nf"] for core in busy for nf in core["nfs"]}
+    assert "Switches over " in shown
+    assert "NFs over " in shown

@@ -11,6 +11,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from recovery_controller import Job, do, run
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.emulation import load_state
-from orchestrator.errors import ReportedError
+from orchestrator.errors import DeploymentError, ReportedError
 from orchestrator.graph import load_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
@@ -90,10 +91,12 @@ class Site:
         name = self.live.network.worker_name(cores[victim]) if victim in cores else ""
         pid = next((w.pid for w in load_state(NAME).workers if w.name == name), 0)
         steps = run(self.job(bundle), step, pid)
-        if victim:
-            do(Job(self.live.network.inventory))
+        with suppress(DeploymentError):  # it may need the worker that is gone (LIMITATIONS)
+            if victim:
+                do(Job(self.live.network.inventory))
         if pid and not load_state(NAME).process(pid).is_alive:
             orchestrator("net", "restart", name, "-n", NAME)
+            do(Job(self.live.network.inventory))
             orchestrator("reconcile", NAME)
         return steps
 

@@ -48,8 +48,6 @@ _GRAPH: dict[str, Any] = {
     "traffic": [{"name": "up", "from": "in", "to": "out", "rate": "1 Mbit/s", "packet_size": 1000}],
 }
 _LONE = 200
-_BURSTS = {"bmv2": 32}
-"""Where a port's queue holds fewer frames than others take at once (BMv2: 64)."""
 
 
 def measure_switch(
@@ -64,7 +62,7 @@ def measure_switch(
     least: dict[int, float] = {}
     with _network(target) as state:
         device = Device(state.switches["s1"].pid)
-        count = _BURSTS.get(target, BURST)
+        count = min(BURST, engine.queue)
         frames = {size: _frames(size, count) for size in SIZES}
         with _port(state, "h1") as sender, _port(state, "h2") as receiver, out_of_the_way():
             far = Far(sender, receiver)

@@ -27,6 +27,7 @@ class SimpleSwitch(TargetEngine):
     knows_writers = False
     announces = False
     leaves_root = False
+    queue = 32
 
     def argv(self, launch: Launch) -> list[str]:
         known = options()

@@ -44,6 +44,8 @@ class TargetEngine:
     """Once it listens it says so, and where, by a JSON line; so it may choose its port."""
     leaves_root: ClassVar[bool] = True
     """Once it has its sockets it becomes `Launch.user` without capabilities."""
+    queue: ClassVar[int] = 256
+    """So many frames at once it forwards to one port without losing any."""
 
     def missing(self) -> str:
         """What it needs and this machine lacks, and how to get that; "": nothing."""

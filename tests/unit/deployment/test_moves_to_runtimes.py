@@ -27,6 +27,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(
         cores=CORES,
         topology=SimpleNamespace(servers=servers),
+        journal=SimpleNamespace(deployed=dict),
         worker_name=lambda core: f"{core.server}.{core.index + 1}",
     )
 

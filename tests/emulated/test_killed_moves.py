@@ -91,8 +91,10 @@ class Site:
         name = self.live.network.worker_name(cores[victim]) if victim in cores else ""
         pid = next((w.pid for w in load_state(NAME).workers if w.name == name), 0)
         steps = run(self.job(bundle), step, pid)
-        with suppress(DeploymentError):  # it may need the worker that is gone (LIMITATIONS)
-            if victim:
+        if victim == "controller":
+            do(Job(self.live.network.inventory))
+        elif victim:
+            with suppress(DeploymentError):  # it may need the worker that is gone (LIMITATIONS)
                 do(Job(self.live.network.inventory))
         if pid and not load_state(NAME).process(pid).is_alive:
             orchestrator("net", "restart", name, "-n", NAME)

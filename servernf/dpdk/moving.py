@@ -282,15 +282,8 @@ class EngineArriving(Arriving):
         return False
 
     def enter(self, nf: str, groups: Sequence[int], batches: Sequence[bytes], now_us: int) -> int:
-        instance, buckets = self._instance(nf), self.buckets or self._whole
-        if buckets is None:
-            raise InputError("chunk.groups: there are none of state of all flows together")
-        if batches and not groups:
-            raise InputError("chunk.groups: name those of the records")
-        if strange := [group for group in groups if not buckets.holds(group)]:
-            raise InputError(
-                f"chunk.groups: {strange[0]} is in none of the buckets that were opened"
-            )
+        instance = self._instance(nf)
+        self._checked(groups, batches)
         state = self._states[nf]
         state.discard(groups)
         self._came[nf].update(groups)

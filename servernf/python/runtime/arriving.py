@@ -109,18 +109,22 @@ class Arriving:
         self._bytes -= len(frame)
         return frame
 
-    def enter(self, nf: str, groups: Sequence[int], batches: Sequence[bytes], now_us: int) -> int:
-        """Have these records of groups in the place of all that came of them before; how many."""
-        instance, buckets = self._instance(nf), self.buckets or self._whole
+    def _checked(self, groups: Sequence[int], batches: Sequence[bytes]) -> Buckets:
+        """The buckets that arrive, which have all groups of a chunk; InputError: they do not."""
+        buckets = self.buckets or self._whole
         if buckets is None:
             raise InputError("chunk.groups: there are none of state of all flows together")
-        state = instance.nf.state
         if batches and not groups:
             raise InputError("chunk.groups: name those of the records")
         if strange := [group for group in groups if not buckets.holds(group)]:
             raise InputError(
                 f"chunk.groups: {strange[0]} is in none of the buckets that were opened"
             )
+        return buckets
+
+    def enter(self, nf: str, groups: Sequence[int], batches: Sequence[bytes], now_us: int) -> int:
+        """Have these records of groups in the place of all that came of them before; how many."""
+        state, buckets = self._instance(nf).nf.state, self._checked(groups, batches)
         for group in groups:
             state.discard(_by_table(self._keys.pop((nf, group), ())))
         read = [decode(data, lambda _: state.layouts) for data in batches]

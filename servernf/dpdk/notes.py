@@ -14,7 +14,7 @@ from servernf.wire import sampling
 
 CALL, LOST = 1, 2
 """`enum told` (c/boundary.h)."""
-_CALL, _LOST = struct.Struct("=3Q8I16s16s"), struct.Struct("=2Q6I16s")
+_CALL, _LOST = struct.Struct("=4Q8I16s16s"), struct.Struct("=2Q6I16s")
 _EMITTED = struct.Struct("=II")
 _NOT_LEFT = 254
 """From there on a port is none: the NF keeps or drops the packet."""
@@ -43,6 +43,7 @@ def note(
         now_us,
         entered,
         left,
+        cpu_ns,
         step,
         port,
         reason,
@@ -50,7 +51,7 @@ def note(
         given,
         after,
         emitted,
-        _,
+        calls,
         words,
         words_after,
     ) = _CALL.unpack_from(said)
@@ -63,6 +64,7 @@ def note(
     frame = said[at : at + after]
     at += after
     batch = NoteBatch({}, Times(now_us, wall_us(entered), entered))
+    batch.spent = min(cpu_ns, 0xFFFF_FFFF), calls
     context = int.from_bytes(words[8:12], "big")
     batch.asides[0] = Aside(call, branch, said[_CALL.size : _CALL.size + given], context)
     sent: list[Emitted] = []

@@ -227,7 +227,14 @@ class DpdkWorker(Worker):
         restarts = {} if nf else {"process_restarts": len(self._restarted)}
         if not nf and (untold := self.engine.untold()):
             restarts["notes.lost"] = untold
-        return super().metrics(nf) | restarts | ({} if nf else self.engine.load())
+        found = super().metrics(nf) | restarts
+        if not nf:
+            return found | self.engine.load()
+        if f"{nf}.state_records" in found:  # so far what is Python's own
+            records, size = self.state_of(nf).size()
+            found[f"{nf}.state_records"] += records
+            found[f"{nf}.state_bytes"] += size
+        return found
 
     def _port_drops(self) -> dict[str, int]:
         try:

@@ -76,6 +76,7 @@ class Twin:
         nf, twin = self._nf, self._twin
         twin.emitted.clear()  # of a packet that it failed for
         twin.drops.clear()
+        twin.last_drop = twin.last_rule = ""
         for name in twin.state.counts:
             twin.state.counts[name] = 0
         self._watch.begin(nf, now_us, only)
@@ -83,7 +84,7 @@ class Twin:
         emitted = tuple(twin.emitted)
         twin.emitted.clear()
         nf.emitted += emitted
-        nf.last_drop = twin.last_drop
+        nf.last_drop, nf.last_rule = twin.last_drop, twin.last_rule
         counted = {f"drop.{reason}": count for reason, count in twin.drops.items()}
         for mine, more in ((nf.drops, twin.drops), (nf.state.counts, twin.state.counts)):
             for name, count in more.items():

@@ -9,7 +9,7 @@
 
 #include "messages.h"
 
-#define BOUNDARY_VERSION 3
+#define BOUNDARY_VERSION 4
 #define MOST_INSTANCES 4096
 #define MOST_STEPS (1u << 20)
 
@@ -64,8 +64,8 @@ enum told {
 };
 
 struct note_call {
-    u64 now_us, entered_ns, left_ns;
-    u32 step, port, reason, branch, given, left, emitted, unused; /* `given`, `left`: bytes */
+    u64 now_us, entered_ns, left_ns, cpu_ns; /* `cpu_ns`: of all `calls` of the NF in the burst */
+    u32 step, port, reason, branch, given, left, emitted, calls; /* `given`, `left`: bytes */
     u8 words[16], words_after[16];
 };
 

@@ -16,7 +16,7 @@ static u32 key_count;
 static u8 *(*tell)(u32 kind, u32 slot, u32 size);
 static u64 *untold_count;
 static bool watched[MOST_FRAMES]; /* by a packet's index in its burst */
-static u64 burst_us, entered_ns;
+static u64 burst_us, entered_ns, entered_cpu_ns;
 static u32 burst_tables;
 
 /* What a watched packet was when it was given to an NF. */
@@ -25,10 +25,10 @@ static struct {
     u8 words[CONTEXT_BYTES], bytes[MAX_FRAME + HEADROOM];
 } given[MOST_FRAMES];
 
-static u64 now_ns(void)
+static u64 ns_of(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (u64)now.tv_sec * 1000000000 + (u64)now.tv_nsec;
 }
 
@@ -98,7 +98,7 @@ void noting_lost(const struct packet *p, u32 step, u32 why)
 {
     if (!watched[p->index])
         return;
-    struct note_lost head = {.now_us = burst_us, .at_ns = now_ns(), .step = step, .why = why, .branch = p->branch,
+    struct note_lost head = {.now_us = burst_us, .at_ns = ns_of(CLOCK_MONOTONIC), .step = step, .why = why, .branch = p->branch,
                              .path = p->path, .size = p->size};
     u8 *at = tell(TOLD_LOST, burst_tables, (u32)sizeof head + p->size);
     if (!at) {
@@ -119,7 +119,8 @@ void noting_before(struct packet *const *packets, u32 count)
         memcpy(given[i].words, p->words, CONTEXT_BYTES);
         memcpy(given[i].bytes, p->at, given[i].size);
     }
-    entered_ns = now_ns();
+    entered_ns = ns_of(CLOCK_MONOTONIC);
+    entered_cpu_ns = ns_of(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static bool is_sent_by(const struct packet *b, const struct packet *p)
@@ -130,7 +131,7 @@ static bool is_sent_by(const struct packet *b, const struct packet *p)
 void noting_after(struct packet *const *packets, u32 count, const struct step *first, size_t step_size,
                   const struct packet *beside, u32 beside_count)
 {
-    u64 left_ns = now_ns();
+    u64 cpu_ns = ns_of(CLOCK_THREAD_CPUTIME_ID) - entered_cpu_ns, left_ns = ns_of(CLOCK_MONOTONIC);
     for (u32 i = 0; i < count; i++) {
         const struct packet *p = packets[i];
         if (!watched[p->index])
@@ -138,6 +139,8 @@ void noting_after(struct packet *const *packets, u32 count, const struct step *f
         struct note_call head = {.now_us = burst_us,
                                  .entered_ns = entered_ns,
                                  .left_ns = left_ns,
+                                 .cpu_ns = cpu_ns,
+                                 .calls = count,
                                  .step = (u32)(((const u8 *)p->step - (const u8 *)first) / step_size),
                                  .port = p->left,
                                  .reason = p->reason,

@@ -85,8 +85,9 @@ class Call(NamedTuple):
         return self.step.instance.graph
 
     def is_held(self, now_us: int) -> bool:
-        """Whether the NF sends something later."""
-        return any(some.at_us > now_us for some in self.emitted)
+        """Whether an NF that answers no port keeps the packet: it says no reason, or sends something
+        later."""
+        return not self.reason or any(some.at_us > now_us for some in self.emitted)
 
     def outcomes(self, now_us: int) -> Iterator[tuple[Kind, int, bytes, str, str]]:
         """Kind, branch, frame, port left and reason of every record that it makes."""
@@ -136,7 +137,17 @@ class Aside(NamedTuple):
 class NoteBatch:
     """The notes of a batch of packets, which went by `steps`."""
 
-    __slots__ = ("asides", "contexts", "emitted", "lost", "notes", "slices", "steps", "times")
+    __slots__ = (
+        "asides",
+        "contexts",
+        "emitted",
+        "lost",
+        "notes",
+        "slices",
+        "spent",
+        "steps",
+        "times",
+    )
 
     def __init__(self, steps: Mapping[int, CompiledCall], times: Times) -> None:
         self.steps, self.times = steps, times
@@ -150,6 +161,8 @@ class NoteBatch:
         self.slices: dict[int, Slice] = {}
         """The state that calls touched, by where the note begins (`slicing`)."""
         self.lost: list[Lost] = []
+        self.spent: tuple[int, int] = (0, 0)
+        """CPU time (ns) and how many calls of NFs it was for; 0, 0: not known."""
 
     @property
     def calls(self) -> int:

@@ -129,7 +129,6 @@ class Shim:
         self._file_left = 0
         self.unwritten = 0
         """Samples that the file had no room for."""
-        self._spent = 0, 0
         self._settle_ns = self._look_ns = 0
         self.socket_drops: Callable[[], Mapping[str, int]] = dict
         """What the point's socket has dropped, by reason."""
@@ -262,7 +261,7 @@ class Shim:
             take = self._batches.popleft
             batches = [take() for _ in range(len(self._batches))]
             self._waiting = 0
-            self._spent = self._cpu_and_calls(batches)
+            self._account(batches)
             contexts = b"".join([batch.contexts for batch in batches])
             for graph, m in self._manifests.items():
                 answers = sampling.watched(m.key0, m.key1, m.threshold, contexts)
@@ -274,14 +273,15 @@ class Shim:
                 for graph, witness in self._witnesses.items():
                     self._witnessed(graph, witness, batches, contexts)
 
-    def _cpu_and_calls(self, batches: Sequence[NoteBatch]) -> tuple[int, int]:
-        """The CPU time (ns) since the first of these batches began and how many calls it was for; 0, 0:
-        only the thread that runs packets can ask for its own."""
+    def _account(self, batches: Sequence[NoteBatch]) -> None:
+        """Note what has been spent since the first of these batches began, and for how many calls, if
+        this thread runs the packets: no other can ask for its time."""
         thread, self._thread = self._thread, 0
-        if thread != threading.get_ident():
-            return 0, 0
-        spent = self._cpu() - self._cpu_ns
-        return min(spent, 0xFFFF_FFFF), sum(batch.calls for batch in batches)
+        if thread == threading.get_ident():
+            ns = min(self._cpu() - self._cpu_ns, 0xFFFF_FFFF)
+            spent = ns, sum(batch.calls for batch in batches)
+            for batch in batches:
+                batch.spent = spent
 
     # -- samples -------------------------------------------------------------------------------
 
@@ -322,21 +322,21 @@ class Shim:
             if call.step.instance.graph != graph:
                 continue
             if isinstance(call, Plain):
-                self._tell_plain(batch.times, call, epoch)
+                self._tell_plain(batch, call, epoch)
             else:
-                self._tell_call(batch.times, call, epoch, witness.headers)
+                self._tell_call(batch, call, epoch, witness.headers)
         # Of what was lost before its graph was known, every witness hears.
         lost = [(b, one) for b in batches if b.lost for one in b.lost if one.graph in ("", graph)]
         for at, epoch in _epochs(witness, b"".join([one.words for _, one in lost])).items():
-            self._tell_lost(lost[at][0].times, lost[at][1], epoch, witness.headers)
+            self._tell_lost(lost[at][0], lost[at][1], epoch, witness.headers)
 
-    def _tell_plain(self, times: Times, plain: Plain, epoch: int) -> None:
+    def _tell_plain(self, batch: NoteBatch, plain: Plain, epoch: int) -> None:
         """The two records of a call that most are: a tagged frame came, one leaves."""
         words, step, frame, entered, left, port, sent = plain
         name, configuration = step.instance.name, self._configuration(step.instance.config_json)
-        point, boot, path, now_us = self._point, self._boot, step.path, times.now_us
+        point, boot, path, times = self._point, self._boot, step.path, batch.times
         flow, label, before, ingress = _WORDS.unpack(words)
-        rest = now_us, *self._spent, before, plain.context_out, configuration, _NONE
+        rest = times.now_us, *batch.spent, before, plain.context_out, configuration, _NONE
         given, gone = frame[TAG_BYTES:], sent[TAG_BYTES:]
         self._put(packed((
             Kind.IN, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, flow, len(given),
@@ -347,28 +347,28 @@ class Shim:
             entered, left, times.at(left), *rest,
         ), self._texts(name, step.port, port, ""), gone))  # fmt: skip
 
-    def _tell_call(self, times: Times, call: Call, epoch: int, headers: int) -> None:
+    def _tell_call(self, batch: NoteBatch, call: Call, epoch: int, headers: int) -> None:
         step, left = call.step, call.left
         entered = 0 if call.given is None else call.entered
         configuration = self._configuration(step.instance.config_json)
         rest = call.context_in, call.context_out, configuration
         state = b"" if call.state is None else slices.pack(call.state)
-        for kind, branch, frame, port, reason in call.outcomes(times.now_us):
+        for kind, branch, frame, port, reason in call.outcomes(batch.times.now_us):
             at_ns = entered if kind is Kind.IN else left
             head = kind, call.words, step.path, epoch, branch, entered, left, at_ns
             texts = self._texts(step.instance.name, step.port, port, reason)
             is_outcome = kind is not Kind.IN and branch == call.branch
-            self._packet(times, head, rest, texts, frame, headers, state if is_outcome else b"")
+            self._packet(batch, head, rest, texts, frame, headers, state if is_outcome else b"")
 
-    def _tell_lost(self, times: Times, lost: Lost, epoch: int, headers: int) -> None:
-        at = times.tick_ns, times.tick_ns, times.tick_ns
-        head = (Kind.LOST, lost.words, lost.path, epoch, lost.branch, *at)
+    def _tell_lost(self, batch: NoteBatch, lost: Lost, epoch: int, headers: int) -> None:
+        at_ns = batch.times.tick_ns
+        head = (Kind.LOST, lost.words, lost.path, epoch, lost.branch, at_ns, at_ns, at_ns)
         texts = self._texts("", "", "", lost.reason)
-        self._packet(times, head, (0, 0, _NONE), texts, lost.frame, headers)
+        self._packet(batch, head, (0, 0, _NONE), texts, lost.frame, headers)
 
     def _packet(
         self,
-        times: Times,
+        batch: NoteBatch,
         head: tuple[Kind, bytes, int, int, int, int, int, int],
         rest: tuple[int, int, bytes],
         texts: bytes,
@@ -386,8 +386,8 @@ class Shim:
             state, flags = b"", flags | STATE_CUT
         fields = (
             kind, self._point, self._boot, self._sequence, label, ingress, path,
-            epoch, branch, flags, flow, len(frame), entered, left, times.at(at_ns),
-            times.now_us, *self._spent, *rest, frame_digest(frame) if cut else _NONE,
+            epoch, branch, flags, flow, len(frame), entered, left, batch.times.at(at_ns),
+            batch.times.now_us, *batch.spent, *rest, frame_digest(frame) if cut else _NONE,
         )  # fmt: skip
         self._put(packed(fields, texts, frame[:headers] if cut else frame, state))
 

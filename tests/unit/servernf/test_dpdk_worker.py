@@ -21,7 +21,9 @@ from typing import Any
 import grpc
 import pytest
 from dpdk_support import HAS, NEEDS_COMPILER, NEXT, executable, frames, running, tagged
-from servernf_support import udp
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.packet import Raw
+from servernf_support import ether, udp
 from support import eventually
 
 from servernf.conformance import calls, packets
@@ -177,11 +179,43 @@ def test_watched_packets_are_noted_as_by_the_python_runtime(worker: DpdkWorker) 
             for r in map(unpack, records)
             if r.kind != Kind.EVENT
         ]
+        calls = [r for r in map(unpack, records) if r.kind not in (Kind.EVENT, Kind.LOST)]
+        assert all(r.calls >= 1 and r.cpu_ns > 0 for r in calls)
         told.append((sorted(seen), sorted(noted)))
     assert told[0] == told[1]
     samples, noted = told[0]
     assert 64 < len(samples) < 2 * 64 * 4
     assert {kind for kind, *_ in noted} == {Kind.IN, Kind.OUT, Kind.DROP, Kind.LOST}
+
+
+def test_a_fragment_that_waits_is_told_of_and_leaves_beside_its_first(worker: DpdkWorker) -> None:
+    napt = {"addresses": ["203.0.113.1"], "ports": [1024, 2047]}
+    whole = IP(src="10.0.0.1", dst="198.51.100.9", id=9) / UDP(sport=7, dport=9) / Raw(bytes(40))
+    first, waits, *_ = map(ether, fragment(whole, 24))
+    told: list[list[Any]] = []
+    for one in (worker, Worker("w", worker.core_mac)):
+        records: list[bytes] = []
+        one.shim.record_to(lambda record, to=records: to.append(record) is None)
+        one.configure("g", [NfSpec("g/nf", "napt", json.dumps(napt))])
+        one.witness("g", Witness((Epoch(1, 2, 3, 1 << 32),)))
+        one.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
+        assert one.process([tagged(waits, 40, label=1)]) == []
+        assert one.metrics("g/nf")["g/nf.state_records"] == 1
+        assert len(one.process([tagged(first, 40, label=2)])) == 2
+        assert one.metrics("g/nf")["g/nf.state_records"] == 2  # the mapping, and the first fragment
+        one.read_samples()
+        found = [r for r in map(unpack, records) if r.kind != Kind.EVENT]
+        told.append(
+            [(r.kind, r.label, r.branch, r.port_out, r.reason, len(r.frame)) for r in found]
+        )
+    assert told[0] == told[1]
+    assert [(kind, label, branch) for kind, label, branch, *_ in told[0]] == [
+        (Kind.IN, 1, 0),
+        (Kind.HELD, 1, 0),
+        (Kind.IN, 2, 0),
+        (Kind.OUT, 2, 0),
+        (Kind.OUT, 2, 1),
+    ]
 
 
 def test_counters_and_levels_go_on_with_the_next_configuration(worker: DpdkWorker) -> None:

@@ -50,20 +50,20 @@ def unlike(one: Sequence[Any], other: Sequence[Any]) -> Iterator[tuple[slice, sl
 
 
 def answers_beside(
-    known: tuple[Sequence[_ItemT], Sequence[_AnswerT]],
+    answered: tuple[Sequence[_ItemT], Sequence[_AnswerT]],
     items: Sequence[_ItemT],
     answer: Callable[[_ItemT], _AnswerT],
 ) -> list[_AnswerT]:
     """`answer` of every item; of objects that an earlier list has in their place, its answers."""
-    before, answers = known
-    found: list[_AnswerT] = []
+    before, answers = answered
+    beside: list[_AnswerT] = []
     at = 0
     for gone, come in unlike(before, items):
-        found += answers[at : gone.start]
-        found += map(answer, items[come])
+        beside += answers[at : gone.start]
+        beside += map(answer, items[come])
         at = gone.stop
-    found += answers[at:]
-    return found
+    beside += answers[at:]
+    return beside
 
 
 def differing(

@@ -232,10 +232,10 @@ def _compiled(request: CompileRequest) -> Compiled:
         placing = replace(placing or STAYING, running=running)
 
     def placed(fronts: Sequence[Front]) -> tuple[Plan, Lowered]:
-        (found,) = fronts
-        functions, cuts = found.functions, found.cuts
+        (only,) = fronts
+        functions, cuts = only.functions, only.cuts
         request.step(f"placing {graph.name}")
-        not_on = found.request.not_on()
+        not_on = only.request.not_on()
         plan = place(graph, functions, cuts, fabric, network, options=placing, not_on=not_on)
         request.step(f"making entries of {graph.name}")
         lowered = lower(
@@ -325,7 +325,7 @@ def feasible(
     requests: Sequence[CompileRequest],
     fabric: Fabric,
     place: Callable[[Sequence[Front]], PlacedT],
-    known: Sequence[Front] = (),
+    earlier: Sequence[Front] = (),
 ) -> tuple[tuple[Front, ...], PlacedT]:
     """Graphs that are placed together, as they were placed, and what `place` made of them.
 
@@ -335,29 +335,29 @@ def feasible(
     """
     requests = [request.with_functions() for request in requests]
     while True:
-        fronts = fronts_of(requests, fabric, known)
+        fronts = fronts_of(requests, fabric, earlier)
         try:
             return fronts, place(fronts)
         except (DoesNotFit, InfeasibleError) as error:
-            found = relax(error, fronts)
-            if found is None:
+            relaxed = relax(error, fronts)
+            if relaxed is None:
                 raise
-            at, relaxation = found
+            at, relaxation = relaxed
             requests = [r.without(relaxation) if i == at else r for i, r in enumerate(requests)]
-            known = (*known, *fronts)
+            earlier = (*earlier, *fronts)
 
 
 def fronts_of(
-    requests: Sequence[CompileRequest], fabric: Fabric, known: Sequence[Front] = ()
+    requests: Sequence[CompileRequest], fabric: Fabric, earlier: Sequence[Front] = ()
 ) -> tuple[Front, ...]:
     """The graphs before they are placed; what is `known`, for this or another request, as it is."""
-    return tuple(_front(request.with_functions(), fabric, known) for request in requests)
+    return tuple(_front(request.with_functions(), fabric, earlier) for request in requests)
 
 
-def _front(request: CompileRequest, fabric: Fabric, known: Sequence[Front]) -> Front:
+def _front(request: CompileRequest, fabric: Fabric, earlier: Sequence[Front]) -> Front:
     functions = request.functions or {}
     given = _given(request, functions, fabric)
-    for front in known:
+    for front in earlier:
         if front.given == given:
             return replace(front, request=request)
     name, step = given.graph.name, request.step
@@ -425,15 +425,15 @@ def check_chips(
             continue
         build = builds.planned_build(pipeline.name, pipeline.target.name)
         need = taken.get(switch, Counter()) + layout.held(pipeline)
-        found = refusal(build, chip, need)
-        if found is not None:
-            parts = layout.parts(pipeline) if found.least <= chip.stages else []
-            blamed = found.without or found.never
+        refused = refusal(build, chip, need)
+        if refused is not None:
+            parts = layout.parts(pipeline) if refused.least <= chip.stages else []
+            blamed = refused.without or refused.never
             mine = [part for part in parts if part.instance in blamed] or parts
             # What comes last may stand on a later switch; what comes first would take the others along.
             last = max(mine, key=lambda part: (part.position, part.nf), default=None)
             nf = "" if last is None else last.nf
-            raise DoesNotFit(f"{switch}: {found.text}", nf, switch=switch)
+            raise DoesNotFit(f"{switch}: {refused.text}", nf, switch=switch)
 
 
 def relax(
@@ -443,13 +443,13 @@ def relax(
 
     Each is given up once, so this comes to an end.
     """
-    found = (
+    cause = (
         _without_slot(error, fronts) if isinstance(error, DoesNotFit) else _largest(error, fronts)
     )
-    if found is not None and found[1] == "":  # no NF's fault
+    if cause is not None and cause[1] == "":  # no NF's fault
         return None
-    if found is not None:
-        at, nf, _ = found
+    if cause is not None:
+        at, nf, _ = cause
         if has_tree(fronts[at].cuts, nf):
             return at, TernaryRules(nf)
         if isinstance(error, DoesNotFit) and error.switch:
@@ -459,10 +459,10 @@ def relax(
     for at, front in enumerate(fronts):
         given = front.request.relaxations
         merged = any(unit.merged for unit in front.cuts.units.values())
-        if merged and NoMerging() not in given and (found is None or found[0] == at):
+        if merged and NoMerging() not in given and (cause is None or cause[0] == at):
             return at, NoMerging()
-    if found is not None:
-        at, nf, why = found
+    if cause is not None:
+        at, nf, why = cause
         given = fronts[at].request.relaxations
         if not any(isinstance(r, OnServer) and r.nf == nf for r in given):
             return at, OnServer(nf, why)

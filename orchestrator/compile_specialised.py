@@ -38,18 +38,18 @@ def compile_specialised(request: CompileRequest, others: Collection[Bundle] = ()
     tables: dict[str, Counter[str]] = {name: Counter() for name in topology.switches}
     for bundle in others:
         for switch, program in bundle.programs.items():
-            found = program.entries_by_table()
-            tables[switch].update(found)
+            counts = program.entries_by_table()
+            tables[switch].update(counts)
             running = capability_for(bundle, switch)
-            kept |= {slot.instance: slot for slot in specialised.kept_slots(found, running)}
+            kept |= {slot.instance: slot for slot in specialised.kept_slots(counts, running)}
     cuts = compiled_for(edge.slots).cuts
     slots = specialised.slots_for(_wanted(cuts), tuple(kept.values()))
     compiled = compiled_for(specialised.reserved(slots, tuple(kept.values())))
     for switch, program in compiled.bundle.programs.items():
         tables[switch].update(program.entries_by_table())
     need: Counter[str] = Counter()
-    for found in tables.values():
-        need |= found
+    for counts in tables.values():
+        need |= counts
     made = specialised.build(slots, need, target)
     devices = {
         device.name: replace(device, pipeline=made.name) if device.has_pipeline else device

@@ -69,18 +69,20 @@ class Durable:
             self._path(question).unlink()
 
     def _path(self, question: tuple[bytes | str, ...]) -> Path:
-        found = blake2b(code_digest(), digest_size=_DIGEST_BYTES)
+        digest = blake2b(code_digest(), digest_size=_DIGEST_BYTES)
         for part in question:
             data = part.encode() if isinstance(part, str) else part
-            found.update(len(data).to_bytes(8, "big"))
-            found.update(data)
-        return self.folder / f"{found.hexdigest()}{_SUFFIX}"
+            digest.update(len(data).to_bytes(8, "big"))
+            digest.update(data)
+        return self.folder / f"{digest.hexdigest()}{_SUFFIX}"
 
     def _make_room(self, size: int) -> None:
         """Remove what was not asked for the longest, and what writers left who were killed."""
-        found = sorted((stat.st_mtime_ns, stat.st_size, path) for path, stat in self._files())
-        total = size + sum(size for _, size, _ in found)
-        for _, freed, path in found:
+        oldest_first = sorted(
+            (stat.st_mtime_ns, stat.st_size, path) for path, stat in self._files()
+        )
+        total = size + sum(size for _, size, _ in oldest_first)
+        for _, freed, path in oldest_first:
             if total <= self.most_bytes:
                 return
             with suppress(OSError):
@@ -99,12 +101,12 @@ class Durable:
 def code_digest() -> bytes:
     """16 bytes of all Python code that could have made an answer, and of the interpreter."""
     packages = (Path(__file__).parent, Path(__file__).parents[1] / "servernf")
-    found = blake2b(sys.version.encode(), digest_size=_DIGEST_BYTES)
+    digest = blake2b(sys.version.encode(), digest_size=_DIGEST_BYTES)
     for package in packages:
         for path in sorted(package.rglob("*.py")):
-            found.update(_digest(str(path.relative_to(package)).encode()))
-            found.update(_digest(path.read_bytes()))
-    return found.digest()
+            digest.update(_digest(str(path.relative_to(package)).encode()))
+            digest.update(_digest(path.read_bytes()))
+    return digest.digest()
 
 
 def _digest(data: bytes) -> bytes:

@@ -86,18 +86,20 @@ class Memo:
             table = kept[what] = self._lists[what]
             if len(table) > 2 * sum(len(items) for items, _ in asked):
                 pairs = (zip(*one, strict=True) for one in asked)
-                kept[what] = {id(item): (item, found) for item, found in chain.from_iterable(pairs)}
+                kept[what] = {
+                    id(item): (item, answer) for item, answer in chain.from_iterable(pairs)
+                }
         self._lists = kept
         self._before, self._asked = self._asked, defaultdict(list)
 
     def of(self, what: Hashable, subject: ItemT, answer: Callable[[ItemT], AnswerT]) -> AnswerT:
         """`answer` of an object."""
         young, key = self._young[what], id(subject)
-        known = young.get(key)
-        if known is None:
-            known = self._old.get(what, {}).get(key) or (subject, answer(subject))
-            young[key] = known
-        return known[1]
+        answered = young.get(key)
+        if answered is None:
+            answered = self._old.get(what, {}).get(key) or (subject, answer(subject))
+            young[key] = answered
+        return answered[1]
 
     def each(
         self, what: Hashable, items: Iterable[ItemT], answer: Callable[[ItemT], AnswerT]
@@ -105,15 +107,15 @@ class Memo:
         """`answer` of every item of a list."""
         asked, table = list(items), self._lists.setdefault(what, {})
         place, before = len(self._asked[what]), self._before.get(what, ())
-        known, unknown = _laid_beside(before[place] if place < len(before) else ([], []), asked)
+        answers, unknown = _laid_beside(before[place] if place < len(before) else ([], []), asked)
         for at in unknown:
             item = asked[at]
             entry = table.get(id(item))
             if entry is None:
                 entry = table[id(item)] = item, answer(item)
-            known[at] = entry[1]
-        self._asked[what].append((asked, known))
-        return list(known)
+            answers[at] = entry[1]
+        self._asked[what].append((asked, answers))
+        return list(answers)
 
     def last(self, place: Hashable) -> Any:
         """What was kept last at a place; None: nothing."""
@@ -133,12 +135,12 @@ class Memo:
 def _laid_beside(before: _Asked, asked: list[Any]) -> tuple[list[Any], list[int]]:
     """Answers to a list by those of an earlier one, and where they are still to be found."""
     items, answers = before
-    known: list[Any] = []
+    beside: list[Any] = []
     unknown: list[int] = []
     at = 0
     for gone, come in unlike(items, asked):
-        known += answers[at : gone.start]
-        known += [None] * (come.stop - come.start)
+        beside += answers[at : gone.start]
+        beside += [None] * (come.stop - come.start)
         unknown += range(come.start, come.stop)
         at = gone.stop
-    return known + answers[at:], unknown
+    return beside + answers[at:], unknown

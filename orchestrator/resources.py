@@ -29,6 +29,6 @@ def child_environment() -> dict[str, str]:
     root = str(_CHECKOUT)
     if not root.endswith("-packages"):
         # Run from a checkout that is not installed.
-        known = os.environ.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([root, known] if known else [root])
+        path = os.environ.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([root, path] if path else [root])
     return environment

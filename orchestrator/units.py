@@ -29,8 +29,8 @@ def parse_quantity(value: object, units: Mapping[str, int], example: str) -> int
         match = _QUANTITY.fullmatch(value.strip())
         if match is None:
             raise ValueError(f"{quoted(value)} is not a quantity like '{example}'")
-        known = {**units, **SHORT_RATES} if units is RATES else units
-        factors = {name.lower(): factor for name, factor in known.items()}
+        accepted = {**units, **SHORT_RATES} if units is RATES else units
+        factors = {name.lower(): factor for name, factor in accepted.items()}
         unit = match[2].lower()
         if unit and unit not in factors:
             raise ValueError(
@@ -50,12 +50,12 @@ def seconds(text: str, what: str, least: float, most: float) -> float:
     """`'500ms'`, or a bare number of seconds; InputError names `what` (an option) and what is valid."""
     try:
         plain = re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip())
-        found = float(text) if plain else parse_quantity(text, TIMES, "500ms") / TIMES["s"]
+        value = float(text) if plain else parse_quantity(text, TIMES, "500ms") / TIMES["s"]
     except ValueError as error:
         raise InputError(f"{what}: {error}") from None
-    if not least <= found <= most:
+    if not least <= value <= most:
         raise InputError(f"{what}: '{text}' is not between {least:g} s and {most:g} s")
-    return found
+    return value
 
 
 def parse_name(text: str) -> str:

@@ -70,9 +70,9 @@ def attach(
     options = options or AttachOptions()
     check_free(name)
     note(f"looking at {len(topology.switches)} switches and {len(topology.servers)} servers")
-    found, problems = _look(topology, access, options)
-    there = {each.name: each for each in found if isinstance(each, SwitchFound)}
-    agents = [each for each in found if isinstance(each, ServerFound)]
+    attached, problems = _look(topology, access, options)
+    there = {each.name: each for each in attached if isinstance(each, SwitchFound)}
+    agents = [each for each in attached if isinstance(each, ServerFound)]
     topology = _as_they_run(topology, there)
     links = links_between_switches(topology)
     if links:
@@ -126,9 +126,9 @@ def _look(
     return [each for each in answers if not isinstance(each, str)], problems
 
 
-def _as_they_run(topology: Topology, found: dict[str, SwitchFound]) -> Topology:
+def _as_they_run(topology: Topology, seen: dict[str, SwitchFound]) -> Topology:
     nodes = {
-        name: replace(node, target=found[name].target) if name in found else node
+        name: replace(node, target=seen[name].target) if name in seen else node
         for name, node in topology.switches.items()
     }
     return replace(topology, switches=nodes)

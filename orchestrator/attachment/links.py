@@ -89,8 +89,8 @@ def _judge(wanted: list[Probe], seen: Seen, words: Callable[[SwitchPort], str]) 
                 "to a port that the topology does not know"
             )
         elif probe.expected not in arrived:
-            found = " and ".join(sorted(map(words, arrived)))
-            yield f"{sender} reaches {found}, the topology says {right}"
+            elsewhere = " and ".join(sorted(map(words, arrived)))
+            yield f"{sender} reaches {elsewhere}, the topology says {right}"
         elif not whole[probe.sender]:
             yield (
                 f"{sender} to {right}: frames of {SMALL} bytes pass, those of {WHOLE} do not: tagged "

@@ -66,10 +66,10 @@ class Probes:
 
     def recognise(self, frame: bytes) -> Probe | None:
         """The probe that a frame is, with whatever tag it came; None: another frame."""
-        found = decode(frame)
-        if found is None or len(found[1]) < INNER.size:
+        frame_seen = decode(frame)
+        if frame_seen is None or len(frame_seen[1]) < INNER.size:
             return None
-        _, _, ether_type, nonce, number = INNER.unpack_from(found[1])
+        _, _, ether_type, nonce, number = INNER.unpack_from(frame_seen[1])
         if ether_type != LOCAL_EXPERIMENT or nonce != self._nonce or number >= len(self._all):
             return None
         return self._all[number]

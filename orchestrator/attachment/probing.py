@@ -26,7 +26,7 @@ _THREADS = 16
 
 def probe(
     topology: Topology,
-    found: dict[str, SwitchFound],
+    switches: dict[str, SwitchFound],
     access: Access,
     loaded: set[str],
     *,
@@ -40,13 +40,13 @@ def probe(
     """
     linked = access_switches(topology)
     linked |= {end for link in links_between_switches(topology) for end in (link.a, link.b)}
-    able = [name for name, each in found.items() if each.runs in ("ours", "another version")]
+    able = [name for name, each in switches.items() if each.runs in ("ours", "another version")]
     if not careful:
-        able = [name for name in found if name in linked or found[name].runs == "foreign"]
+        able = [name for name in switches if name in linked or switches[name].runs == "foreign"]
     problems: list[str] = []
     for group in _groups(topology, able):
         try:
-            problems += _of_group(topology, [found[name] for name in group], access, loaded)
+            problems += _of_group(topology, [switches[name] for name in group], access, loaded)
         except ReportedError as error:
             problems.append(str(error))
     return problems
@@ -57,12 +57,12 @@ def _of_group(
 ) -> list[str]:
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=_THREADS) as pool:
 
-        def one(found: SwitchFound) -> ProbeReports:
-            switch = topology.switches[found.name]
+        def one(switches: SwitchFound) -> ProbeReports:
+            switch = topology.switches[switches.name]
             session = stack.enter_context(primary_session(switch, access))
-            if _with_pipeline(session, switch, found, fresh=found.name not in loaded):
-                loaded.add(found.name)
-            return _sampling(session, topology, switch, found.target)
+            if _with_pipeline(session, switch, switches, fresh=switches.name not in loaded):
+                loaded.add(switches.name)
+            return _sampling(session, topology, switch, switches.target)
 
         samplings = {each.session.name: each for each in pool.map(one, group)}
         return list(wrong_links(topology, samplings))
@@ -84,14 +84,14 @@ def _groups(topology: Topology, able: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _with_pipeline(
-    session: SwitchClient, switch: Switch, found: SwitchFound, *, fresh: bool
+    session: SwitchClient, switch: Switch, seen: SwitchFound, *, fresh: bool
 ) -> bool:
     """Whether a pipeline was loaded, which all that run one of ours have been spared."""
-    if not fresh or found.runs not in ("none", "foreign"):
+    if not fresh or seen.runs not in ("none", "foreign"):
         if session.pipeline_cookie() is None:
             raise NetworkError(f"{switch.name}: it has lost its pipeline while it was looked at")
         return False
-    build = build_of(switch, found.target)
+    build = build_of(switch, seen.target)
     try:
         session.set_pipeline(p4info(build), build.device_config, build.cookie)
     except SwitchError as error:

@@ -38,7 +38,9 @@ class ProbeReports:
     def install(self) -> None:
         """Write what is needed; SwitchError when the switch refuses it."""
         self._remove_entries()  # also those of an attach that was killed
-        taken = {dict(found.entry.keys)["ingress_port"] for found in self.session.entries(PORTS)}
+        taken = {
+            dict(managed.entry.keys)["ingress_port"] for managed in self.session.entries(PORTS)
+        }
         manifest = new_manifest(PROBE_GRAPH, 1.0)
         assert manifest is not None
         self._make_session(used=bool(taken))
@@ -68,10 +70,10 @@ class ProbeReports:
 
     def _remove_entries(self) -> None:
         self._write(
-            Change(found.entry, None)
+            Change(managed.entry, None)
             for table in (PORTS, MANIFESTS)
-            for found in self.session.entries(table)
-            if found.graph == OWNER
+            for managed in self.session.entries(table)
+            if managed.graph == OWNER
         )
 
     def _write(self, changes: Iterable[Change]) -> None:

@@ -46,44 +46,44 @@ def look_at(server: Server, access: Access, *, max_clock_offset_s: float) -> Ser
     try:
         with open_agent(server, access) as agent:
             asked = time.time()
-            found = agent.describe()
+            described = agent.describe()
             answered = time.time()
     except ReportedError as error:
         return str(error)
     problems = [
-        *_identity(server, found),
-        *_clock(server, found.time_us / 1e6, asked, answered, max_clock_offset_s),
-        *_cores(server, found),
+        *_identity(server, described),
+        *_clock(server, described.time_us / 1e6, asked, answered, max_clock_offset_s),
+        *_cores(server, described),
     ]
     workers: tuple[agent_pb2.WorkerSpec, ...] = ()
     try:
-        nics = _nics(server, found)
+        nics = _nics(server, described)
         for nic in nics:
             problems += _unfit(server, nic)
         workers = tuple(worker_specs(server, nics[0].name))
         problems += _wrong_macs(server, workers, nics)
     except InputError as error:
         problems += error.problems
-    known = {worker.spec.name: worker.spec for worker in found.workers}
-    problems += _taken(server, workers, known)
+    running = {worker.spec.name: worker.spec for worker in described.workers}
+    problems += _taken(server, workers, running)
     return ServerFound(
         server.name,
         workers,
-        tuple(spec.name for spec in workers if spec.name not in known),
-        tuple(f"{server.name}: {warning}" for warning in found.warnings),
+        tuple(spec.name for spec in workers if spec.name not in running),
+        tuple(f"{server.name}: {warning}" for warning in described.warnings),
         tuple(problems),
     )
 
 
-def _identity(server: Server, found: agent_pb2.Description) -> Iterator[str]:
-    if found.name != server.name:
+def _identity(server: Server, described: agent_pb2.Description) -> Iterator[str]:
+    if described.name != server.name:
         yield (
-            f"{server.name}: the agent there is that of {quoted(found.name)}: another address, or "
+            f"{server.name}: the agent there is that of {quoted(described.name)}: another address, or "
             "another name in the agent's configuration"
         )
-    if server.runtime not in found.runtimes:
-        known = ", ".join(map(quoted, found.runtimes)) or "none"
-        yield f"{server.name}: its agent has no runtime '{server.runtime}' (it has: {known})"
+    if server.runtime not in described.runtimes:
+        runtimes = ", ".join(map(quoted, described.runtimes)) or "none"
+        yield f"{server.name}: its agent has no runtime '{server.runtime}' (it has: {runtimes})"
 
 
 def _clock(
@@ -106,19 +106,19 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _cores(server: Server, found: agent_pb2.Description) -> Iterator[str]:
+def _cores(server: Server, described: agent_pb2.Description) -> Iterator[str]:
     needed = len(server.worker_cores)
-    if len(found.cpus) < needed:
+    if len(described.cpus) < needed:
         yield (
-            f"{server.name}: workers may use {len(found.cpus)} CPUs, the topology says "
+            f"{server.name}: workers may use {len(described.cpus)} CPUs, the topology says "
             f"{needed} (cores {server.cores}, reserved_cores {server.reserved_cores})"
         )
 
 
-def _nics(server: Server, found: agent_pb2.Description) -> list[agent_pb2.Nic]:
+def _nics(server: Server, described: agent_pb2.Description) -> list[agent_pb2.Nic]:
     """Those of workers, or the one NIC towards the switches; InputError when one is not there, or it
     could be several."""
-    nics = {nic.name: nic for nic in found.nics}
+    nics = {nic.name: nic for nic in described.nics}
     if server.interfaces:
         missing = [name for name in server.interfaces if name not in nics]
         if missing:
@@ -166,11 +166,11 @@ def _unfit(server: Server, nic: agent_pb2.Nic) -> Iterator[str]:
 def _taken(
     server: Server,
     workers: tuple[agent_pb2.WorkerSpec, ...],
-    known: dict[str, agent_pb2.WorkerSpec],
+    running: dict[str, agent_pb2.WorkerSpec],
 ) -> Iterator[str]:
     """Workers of others where ours are to be."""
     for spec in workers:
-        for name, other in known.items():
+        for name, other in running.items():
             if other == spec:
                 continue
             shared = [

@@ -51,9 +51,9 @@ def unpack(data: bytes, source: str) -> dict[str, bytes]:
     try:
         _check_directory(data)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            found = archive.infolist()
-            _check_members(found, len(data))
-            return {member.filename: archive.read(member) for member in found}
+            members = archive.infolist()
+            _check_members(members, len(data))
+            return {member.filename: archive.read(member) for member in members}
     # A damaged archive may also seem to be encrypted, of another method, or to end early.
     except (
         *(zipfile.BadZipFile, zlib.error, struct.error),

@@ -90,13 +90,13 @@ class Packed:
 def serialised(bundle: Bundle) -> dict[str, Serialised]:
     """The entries of a graph by switch, in the binary form in which a bundle has them."""
     schema_of = _schemas(bundle)
-    found: dict[str, Serialised] = {}
+    by_device: dict[str, Serialised] = {}
     for switch, program in bundle.programs.items():
         schema, runs = schema_of[switch], _runs(program.entries)
         form = _form(schema, bundle.graph)
         data = (_run(some, schema, bundle.graph, form) for some in runs)
-        found[switch] = Serialised(program.entries, data, map(_places, runs))
-    return found
+        by_device[switch] = Serialised(program.entries, data, map(_places, runs))
+    return by_device
 
 
 def _runs(entries: Sequence[TableEntry]) -> Sequence[Sequence[TableEntry]]:
@@ -257,7 +257,7 @@ _Builds = Mapping[tuple[str, str], Build]
 
 def _pipelines(members: dict[str, bytes], manifest: BundleManifest, source: str) -> _Builds:
     """The builds that a bundle carries."""
-    found: dict[tuple[str, str], Build] = {}
+    builds: dict[tuple[str, str], Build] = {}
     for pipeline, target in sorted(set(manifest.pipeline_of.values())):
         special = pipeline.startswith(SPECIALISED)
         try:
@@ -265,7 +265,7 @@ def _pipelines(members: dict[str, bytes], manifest: BundleManifest, source: str)
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
         slots = f"pipelines/{name}.slots.json"
-        found[pipeline, target] = build = Build(
+        builds[pipeline, target] = build = Build(
             name,
             members[f"pipelines/{name}.p4info.txtpb"],
             members[f"pipelines/{name}{lookup(target).suffix}"],
@@ -273,7 +273,7 @@ def _pipelines(members: dict[str, bytes], manifest: BundleManifest, source: str)
         )
         if special and name != f"{SPECIALISED}-{build.cookie:016x}":
             raise ValueError(f"{name} is not the pipeline of that name")
-    return found
+    return builds
 
 
 def _foreign(pipelines: _Builds) -> tuple[str, ...]:
@@ -284,9 +284,9 @@ def _foreign(pipelines: _Builds) -> tuple[str, ...]:
 
 def _topology(data: bytes) -> Topology:
     """What a topology file could say: ids, names, ports and links are those of a network."""
-    found = _TOPOLOGIES.validate_json(data)
-    check_topology(found)
-    return found
+    topology = _TOPOLOGIES.validate_json(data)
+    check_topology(topology)
+    return topology
 
 
 def _bundle(
@@ -294,7 +294,7 @@ def _bundle(
 ) -> Bundle:
     # By the bundle's own P4Info: this version may ship another build, with other numbers.
     schemas = {pipeline: Schema.of(p4info(build)) for pipeline, build in builds.items()}
-    known: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
+    shared: dict[tuple[str, str], dict[bytes, TableEntry]] = {name: {} for name in schemas}
     whole: _Whole = {}
     pipeline_of = manifest.pipeline_of
     programs: dict[str, dict[str, PipelineProgram]] = {"fabric": {}, "programs": {}}
@@ -303,7 +303,7 @@ def _bundle(
         switch, dot, _ = rest.partition(".entries.bin")
         if kind not in programs or not dot:
             continue
-        schema, same = schemas[pipeline_of[switch]], known[pipeline_of[switch]]
+        schema, same = schemas[pipeline_of[switch]], shared[pipeline_of[switch]]
         late = f"{kind}/{switch}.activation.bin"
         places = members.get(f"{kind}/{switch}{_PLACES}", b"").decode()
         if kind == "programs" and switch in index:
@@ -363,21 +363,21 @@ def _places(entries: Sequence[TableEntry]) -> str:
     return "\n".join([places_of(entry.origin) for entry in entries])
 
 
-def _placed(entries: Sequence[TableEntry], places: str, known: _Whole) -> tuple[TableEntry, ...]:
+def _placed(entries: Sequence[TableEntry], places: str, named: _Whole) -> tuple[TableEntry, ...]:
     """Entries with the places of their rules; what `known` has, of devices before, is the same here."""
-    found: list[TableEntry] = []
-    if len(known) > _KNOWN:
-        known.clear()
+    in_places: list[TableEntry] = []
+    if len(named) > _KNOWN:
+        named.clear()
     for entry, place in zip(entries, places.split("\n"), strict=True):
         if not place:
-            found.append(entry)
+            in_places.append(entry)
             continue
-        pair = known.get((id(entry), place))
+        pair = named.get((id(entry), place))
         if pair is None:
             whole = entry._replace(origin=placed(entry.origin, place))
-            pair = known[id(entry), place] = entry, whole
-        found.append(pair[1])
-    return tuple(found)
+            pair = named[id(entry), place] = entry, whole
+        in_places.append(pair[1])
+    return tuple(in_places)
 
 
 def _schemas(bundle: Bundle) -> dict[str, Schema]:
@@ -388,20 +388,20 @@ def _schemas(bundle: Bundle) -> dict[str, Schema]:
 
 
 def _unbatch(
-    schema: Schema, data: bytes, known: dict[bytes, TableEntry]
+    schema: Schema, data: bytes, shared: dict[bytes, TableEntry]
 ) -> tuple[tuple[TableEntry, ...], tuple[FloodGroup, ...]]:
     """Entries and groups of a batch; what `known` has, of devices before, is the same object here."""
     entries: list[TableEntry] = []
     floods: list[FloodGroup] = []
-    if len(known) > _KNOWN:
-        known.clear()
+    if len(shared) > _KNOWN:
+        shared.clear()
     for update in p4r.WriteRequest.FromString(data).updates:
         if update.entity.HasField("table_entry"):
             message = update.entity.table_entry
             written = message.SerializeToString()
-            entry = known.get(written)
+            entry = shared.get(written)
             if entry is None:
-                entry = known[written] = schema.decode(message)[1]
+                entry = shared[written] = schema.decode(message)[1]
             entries.append(entry)
         else:
             group = update.entity.packet_replication_engine_entry.multicast_group_entry
@@ -414,10 +414,10 @@ def _unbatch(
 
 
 def _unmade(
-    schema: Schema, found: tuple[bytes, str], places: Sequence[PartPlace], graph: str
+    schema: Schema, stored: tuple[bytes, str], places: Sequence[PartPlace], graph: str
 ) -> tuple[Entries, tuple[FloodGroup, ...]]:
     """Entries, as bytes, and groups of a batch; ValueError where the places are not its own."""
-    form, view, text = _form(schema, graph), memoryview(found[0]), found[1]
+    form, view, text = _form(schema, graph), memoryview(stored[0]), stored[1]
     parts: list[Part] = []
 
     def write(entries: Sequence[TableEntry]) -> tuple[bytes | bytearray, str]:

@@ -212,11 +212,11 @@ def _older_loads(loads: object) -> object:
     """Older bundles say `{"server1.0": 0.1}`, where cores count from 0; today's have a list."""
     if not isinstance(loads, dict):
         return loads
-    found: list[tuple[dict[str, object], object]] = []
+    older: list[tuple[dict[str, object], object]] = []
     for name, load in cast("dict[str, object]", loads).items():
         server, _, index = name.rpartition(".")
-        found.append(({"server": server, "index": int(index)}, load))
-    return found
+        older.append(({"server": server, "index": int(index)}, load))
+    return older
 
 
 class PlanDocument(_Document):
@@ -361,9 +361,9 @@ def _checked(model: type[_ModelT], raw: Any, name: str) -> _ModelT:
 def read_manifest(data: bytes, version: int, source: str) -> BundleManifest:
     """`manifest.json` of a bundle."""
     raw = _json(data, "manifest.json")
-    found = cast("dict[str, Any]", raw).get("format") if isinstance(raw, dict) else raw
-    if isinstance(raw, dict) and found != version:
-        raise InputError(f"{source}: bundle format {found}; this version reads {version}")
+    written_by = cast("dict[str, Any]", raw).get("format") if isinstance(raw, dict) else raw
+    if isinstance(raw, dict) and written_by != version:
+        raise InputError(f"{source}: bundle format {written_by}; this version reads {version}")
     return _checked(BundleManifest, raw, "manifest.json")
 
 

@@ -52,15 +52,15 @@ class Serialised(Inserts):
 
 def index_of(bundle: Bundle, entries: Mapping[str, Serialised]) -> bytes:
     """The index of a bundle whose entries, and the places of their rules, are written so."""
-    known: dict[str, list[Any]] = {}
+    index: dict[str, list[Any]] = {}
     for device, program in bundle.programs.items():
         parts = parts_of(device, program.entries)
         sizes, texts = entries[device].sizes, entries[device].places
         if len(parts) == len(sizes):
-            listed = known[device] = []
+            listed = index[device] = []
             for part, size, text in zip(parts, sizes, texts, strict=True):
                 listed.append(_document(part, size, len(text)))
-    return json.dumps(known).encode()
+    return json.dumps(index).encode()
 
 
 def read_index(data: bytes) -> Index:

@@ -44,18 +44,18 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
 
 def signature(key: Ed25519PrivateKey, manifest: bytes) -> bytes:
     """The member that signs a manifest."""
-    found = {
+    document = {
         "public_key": key.public_key().public_bytes_raw().hex(),
         "signature": key.sign(_PURPOSE + manifest).hex(),
     }
-    return (json.dumps(found) + "\n").encode()
+    return (json.dumps(document) + "\n").encode()
 
 
 def signer_of(member: bytes, manifest: bytes) -> str:
     """The fingerprint of the key that signed a manifest; ValueError if the signature is wrong."""
     raw = json.loads(member.decode("ascii"))
-    found = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
-    key, signed = (str(found.get(name)) for name in ("public_key", "signature"))
+    document = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
+    key, signed = (str(document.get(name)) for name in ("public_key", "signature"))
     if not _HEX_KEY.fullmatch(key) or not _HEX_SIGNATURE.fullmatch(signed):
         raise ValueError(f"{MEMBER} holds no Ed25519 key and signature")
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
@@ -77,7 +77,7 @@ def trusted_keys(files: Iterable[str] | None = None) -> dict[str, str]:
     """
     if files is None:
         files = filter(None, os.environ.get(TRUST, "").split(os.pathsep))
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     for file in files:
         blocks = _PEM.findall(read_small(Path(file), f"--trust {file}"))
         for block in blocks:
@@ -87,7 +87,7 @@ def trusted_keys(files: Iterable[str] | None = None) -> dict[str, str]:
                 key = None
             if not isinstance(key, Ed25519PublicKey):
                 raise InputError(f"--trust {file}: holds a key that is not Ed25519")
-            found[fingerprint(key)] = file
+            keys[fingerprint(key)] = file
         if not blocks:
             raise InputError(f"--trust {file}: holds no public key (PEM)")
-    return found
+    return keys

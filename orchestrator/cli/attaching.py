@@ -84,11 +84,11 @@ def _json(attached: Attached) -> dict[str, object]:
         "switches": {
             name: {
                 "target": inventory.topology.switches[name].target,
-                "address": found.address,
-                "device_id": found.device_id,
-                "role": found.role,
+                "address": pipeline.address,
+                "device_id": pipeline.device_id,
+                "role": pipeline.role,
             }
-            for name, found in inventory.pipelines.items()
+            for name, pipeline in inventory.pipelines.items()
         },
         "workers": {worker.name: worker.address for worker in inventory.workers},
         "links_probed": attached.links,

@@ -48,12 +48,12 @@ def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
             (
                 (
                     name,
-                    ", ".join(found.add),
-                    ", ".join(found.delete),
-                    found.paths_added or "",
-                    found.paths_deleted or "",
+                    ", ".join(changed.add),
+                    ", ".join(changed.delete),
+                    changed.paths_added or "",
+                    changed.paths_deleted or "",
                 )
-                for name, found in sorted(summary.workers.items())
+                for name, changed in sorted(summary.workers.items())
             ),
         )
     for moved in summary.moved:
@@ -99,5 +99,5 @@ def _print_tables(title: str, summary: Summary) -> None:
     print_table(
         f"{title}, {len(summary.devices)} devices (--json has those of each)",
         ("table", "devices#", *kinds),
-        ((table, using[table], *(n or "" for n in found)) for table, found in sums.items()),
+        ((table, using[table], *(n or "" for n in numbers)) for table, numbers in sums.items()),
     )

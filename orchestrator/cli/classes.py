@@ -40,14 +40,14 @@ def _is_file(text: str) -> bool:
 def chosen(result: Compiled, wanted: str) -> tuple[ClassStory, ...]:
     """The classes of a name or of a traffic; InputError lists what there is."""
     stories = result.classes()
-    found = tuple(s for s in stories if wanted in (ALL, s.name, s.traffic))
-    if not found:
+    told = tuple(s for s in stories if wanted in (ALL, s.name, s.traffic))
+    if not told:
         names = [story.name for story in stories]
         listed = [f"  {s.name}: {s.witness}: {s.end}" for s in stories[:_MOST_LISTED]]
         raise InputError(
             "\n".join([f"--explain: {unknown('traffic class', wanted, names)}", *listed])
         )
-    return found
+    return told
 
 
 def print_classes(result: Compiled, stories: Sequence[ClassStory]) -> None:

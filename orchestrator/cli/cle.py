@@ -104,16 +104,16 @@ def audit(
     from orchestrator.verification.cle.seals import read_heads
 
     heads = [head for path in kept or () for head in read_heads(path)]
-    found = look(log_folder(folder), public_of(cle), heads)
+    audited = look(log_folder(folder), public_of(cle), heads)
     if as_json:
-        problems = list(found.problems)
-        print_json({"first": found.first, "last": found.last, "problems": problems})
+        problems = list(audited.problems)
+        print_json({"first": audited.first, "last": audited.last, "problems": problems})
     else:
-        for problem in found.problems:
+        for problem in audited.problems:
             warn(problem)
-        word = "NOT as it was sealed" if found.problems else "as it was sealed"
-        say(f"{folder}: entries {found.first} to {found.last}, {len(heads)} kept heads: {word}")
-    if found.problems:
+        word = "NOT as it was sealed" if audited.problems else "as it was sealed"
+        say(f"{folder}: entries {audited.first} to {audited.last}, {len(heads)} kept heads: {word}")
+    if audited.problems:
         raise typer.Exit(1)
 
 
@@ -260,13 +260,13 @@ def _client_files(cert: Path | None, key: Path | None, ca: Path | None) -> TlsFi
 
 
 def _addresses(words: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for word in words:
         name, equals, address = word.partition("=")
         if not name or not equals or not address:
             raise InputError(f"--point {word}: POINT=ADDRESS is expected")
-        found[name] = address
-    return found
+        addresses[name] = address
+    return addresses
 
 
 def _credentials(cert: Path | None, key: Path | None, ca: Path | None) -> Credentials | None:
@@ -281,10 +281,10 @@ def _credentials(cert: Path | None, key: Path | None, ca: Path | None) -> Creden
 
 
 def _shippers(words: list[str]) -> dict[str, tuple[str, ...]] | None:
-    found: dict[str, tuple[str, ...]] = {}
+    by_shipper: dict[str, tuple[str, ...]] = {}
     for word in words:
         name, equals, points = word.partition("=")
         if not name or not equals or not all(points.split(",")):
             raise InputError(f"--shipper {word}: CN=POINT,POINT is expected")
-        found[name] = tuple(points.split(","))
-    return found or None
+        by_shipper[name] = tuple(points.split(","))
+    return by_shipper or None

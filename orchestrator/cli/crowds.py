@@ -59,14 +59,14 @@ def names_of(some: Sequence[str]) -> str:
     return ", ".join(some[:MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def chosen(asked: Collection[str] | None, known: Collection[str]) -> frozenset[str]:
+def chosen(asked: Collection[str] | None, names: Collection[str]) -> frozenset[str]:
     """The devices of `--device`, none: all of them; InputError that names one that is not there."""
     from orchestrator.errors import InputError, unknown
 
     problems = [
-        f"--device: {unknown('device', name, tuple(known))}"
+        f"--device: {unknown('device', name, tuple(names))}"
         for name in asked or ()
-        if name not in known
+        if name not in names
     ]
     if problems:
         raise InputError(problems)

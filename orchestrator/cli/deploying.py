@@ -97,13 +97,13 @@ def deploy(
     from orchestrator.deployment.sources import to_deploy
     from orchestrator.presenters.changes import done_json
 
-    known = None if _in_memory(network) else find_network(network)
+    reached = None if _in_memory(network) else find_network(network)
     with Work(f"reading {graph}", silent=as_json or quiet):
         source, warnings = to_deploy(graph)
     _check_specialise(graph, source, specialise)
     for warning in warnings:
         warn(warning)
-    live = known or _started(network, source)
+    live = reached or _started(network, source)
     if traffic is not None and not live.inventory.hosts:
         raise InputError(f"--pcap {traffic}: only networks in memory send packets of a capture")
     if dry_run:

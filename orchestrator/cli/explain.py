@@ -275,11 +275,11 @@ def _answer(model: NetworkModel, seen: NetworkView, journey: Journey, goal: str)
 def _print_at_switch(journey: Journey, switch: str, verbose: bool) -> None:
     from orchestrator.observation.explain import Visit
 
-    found = [hop for hop in journey.hops if hop.device == switch]
-    for hop in found:
+    hops = [hop for hop in journey.hops if hop.device == switch]
+    for hop in hops:
         assert isinstance(hop.stop, Visit)
         _print_visit(hop.stop, verbose, f"hop {hop.number}, ")
-    if not found:
+    if not hops:
         way = " -> ".join(hop.device for hop in journey.hops)
         warn(f"the packet does not come to {switch}; it goes {journey.sender} -> {way}")
         say(_plain(journey.verdict))

@@ -20,24 +20,24 @@ def foresee_failures(live: str, fail: Sequence[str], fail_each: str, as_json: bo
     network = find_network(live)
     if not fail and not fail_each:
         raise InputError("whatif --live without GRAPH: say what fails (--fail or --fail-each)")
-    found = foreseen(network, fail, fail_each)
+    failures = foreseen(network, fail, fail_each)
     if as_json:
-        print_json(foreseen_json(network, found))
+        print_json(foreseen_json(network, failures))
         return
-    _print(found)
+    _print(failures)
 
 
-def _print(found: Mapping[str, Mapping[str, Foreseen]]) -> None:
+def _print(failures: Mapping[str, Mapping[str, Foreseen]]) -> None:
     print_table(
         "What a repair would do",
         ("fails", "graph", "placed", "moves"),
         (
             (name, graph, "NO" if seen.why else "yes", "; ".join(seen.moves))
-            for name, graphs in found.items()
+            for name, graphs in failures.items()
             for graph, seen in graphs.items()
         ),
     )
-    for name, graphs in found.items():
+    for name, graphs in failures.items():
         for seen in graphs.values():
             if seen.why:
                 say(f"{name}: {seen.why}")

@@ -124,18 +124,18 @@ def check(
     if topology:
         with Work(f"checking {graph}", silent=as_json) as work:
             result = compiled(graph, topology, step=work.step)
-        found, warnings = result.graph, result.bundle.warnings
+        service_graph, warnings = result.graph, result.bundle.warnings
     else:
         loaded = load_graph(graph)
-        found, warnings = loaded.graph, loaded.warnings
+        service_graph, warnings = loaded.graph, loaded.warnings
     if as_json:
-        print_json({"graph": found.name, "ok": True, "warnings": list(warnings)})
+        print_json({"graph": service_graph.name, "ok": True, "warnings": list(warnings)})
         return
     for warning in warnings:
         warn(warning)
     say(
-        f"{graph}: {found.name} is valid: {len(found.nfs)} NFs, {len(found.edges)} edges, "
-        f"{len(found.traffic)} traffics"
+        f"{graph}: {service_graph.name} is valid: {len(service_graph.nfs)} NFs, "
+        f"{len(service_graph.edges)} edges, {len(service_graph.traffic)} traffics"
     )
 
 

@@ -54,10 +54,10 @@ def _load_config(kind: str, key: str) -> Callable[[Path], object]:
     return lambda path: config.model_validate({key: path.name}).with_files(Files(path.parent))
 
 
-def _done(output: Path, summary: str, as_json: bool, **found: object) -> None:
+def _done(output: Path, summary: str, as_json: bool, **more: object) -> None:
     """Say what was written."""
     if as_json:
-        print_json({"output": str(output), **found})
+        print_json({"output": str(output), **more})
     else:
         say(f"{output}: {summary}")
 
@@ -77,9 +77,9 @@ def classbench(
 
     with Work(f"importing {file}", silent=as_json):
         rules, left_out = import_classbench(file, "deny" if deny else "permit")
-        found = acl_graph("classbench", rules) if graph else rules
+        document = acl_graph("classbench", rules) if graph else rules
         read_back = _load_graph if graph else _load_config("acl", "rules_file")
-        _write(output, json.dumps(found, indent=1) + "\n", read_back)
+        _write(output, json.dumps(document, indent=1) + "\n", read_back)
     if left_out:
         warn(f"{len(left_out)} rules are left out, no packet can match them, like {left_out[0]}")
     _done(output, f"{len(rules)} rules", as_json, rules=len(rules), left_out=left_out)
@@ -108,20 +108,20 @@ def rib(
     if output.suffix == ".json":
         raise InputError(f"--output {output}: routes are written as lines, so .json would mislead")
     with Work(f"importing {file}", silent=as_json):
-        found = import_rib(file, hops)
-        _write(output, "\n".join(found.lines) + "\n", _load_config("router", "routes_file"))
-    if found.left_out:
-        warn(f"{found.left_out} prefixes are left out: no next hop is of their IP version")
-    if found.again:
-        text = f"{len(found.again)} times a prefix has another origin, and the first counts"
-        warn(f"{text}, like {found.again[0]}")
+        routes = import_rib(file, hops)
+        _write(output, "\n".join(routes.lines) + "\n", _load_config("router", "routes_file"))
+    if routes.left_out:
+        warn(f"{routes.left_out} prefixes are left out: no next hop is of their IP version")
+    if routes.again:
+        text = f"{len(routes.again)} times a prefix has another origin, and the first counts"
+        warn(f"{text}, like {routes.again[0]}")
     _done(
         output,
-        f"{len(found.lines)} routes",
+        f"{len(routes.lines)} routes",
         as_json,
-        routes=len(found.lines),
-        left_out=found.left_out,
-        again=found.again,
+        routes=len(routes.lines),
+        left_out=routes.left_out,
+        again=routes.again,
     )
 
 
@@ -188,29 +188,32 @@ def snort(
             raise InputError(f"--var: '{item}' is not NAME=VALUE, like HTTP_PORTS=[80,8080]")
         variables[name.removeprefix("$")] = value
     with Work(f"importing {file}", silent=as_json):
-        found = import_snort(file, variables)
-    told = [str(item) for item in found.unsupported]
+        imported = import_snort(file, variables)
+    told = [str(item) for item in imported.unsupported]
     if told and not skip_unsupported:
         raise InputError(
-            [*told, f"{file}: --skip-unsupported leaves these {found.skipped} rules or lines out"]
+            [
+                *told,
+                f"{file}: --skip-unsupported leaves these {imported.skipped} rules or lines out",
+            ]
         )
-    if not found.signatures:
+    if not imported.signatures:
         raise InputError([*told, f"{file}: no rule is left"])
-    for line in (*told, *found.replaced):
+    for line in (*told, *imported.replaced):
         warn(line)
-    signatures = found.signatures
+    signatures = imported.signatures
     written = ids_graph(signatures) if graph else signatures
     read_back = _load_graph if graph else _load_config("ids", "signatures_file")
     _write(output, json.dumps(written, indent=1) + "\n", read_back)
-    summary = f"{len(signatures)} signatures, {found.skipped} rules or lines left out"
-    unsupported = [item._asdict() for item in found.unsupported]
+    summary = f"{len(signatures)} signatures, {imported.skipped} rules or lines left out"
+    unsupported = [item._asdict() for item in imported.unsupported]
     _done(
         output,
         summary,
         as_json,
         signatures=len(signatures),
         unsupported=unsupported,
-        replaced=found.replaced,
+        replaced=imported.replaced,
     )
 
 
@@ -228,10 +231,10 @@ def topology(
     from orchestrator.graph.importers import import_topology
 
     with Work(f"importing {file}", silent=as_json):
-        found = import_topology(file, name)
-        _write(output, json.dumps(found.topology, indent=1) + "\n", load_topology)
-    for line in found.notes:
+        imported = import_topology(file, name)
+        _write(output, json.dumps(imported.topology, indent=1) + "\n", load_topology)
+    for line in imported.notes:
         note(line)
-    counts = {key: len(found.topology[key]) for key in ("switches", "hosts", "links")}
+    counts = {key: len(imported.topology[key]) for key in ("switches", "hosts", "links")}
     summary = ", ".join(f"{count} {key}" for key, count in counts.items())
-    _done(output, summary, as_json, notes=found.notes, **counts)
+    _done(output, summary, as_json, notes=imported.notes, **counts)

@@ -110,8 +110,8 @@ def send_packets(
     hits = Counter[tuple[str, str]]()
     for name in topology.switches if tallies else ():
         with reader(network, name) as switch:
-            found = switch.entries() if switch.pipeline_cookie() is not None else ()
-            for installed in found:
+            entries = switch.entries() if switch.pipeline_cookie() is not None else ()
+            for installed in entries:
                 if installed.packets and installed.graph == bundle.graph:
                     hits[name, installed.entry.table] += installed.packets
     return Packets(tallies, dict(sorted(hits.items())))

@@ -127,8 +127,8 @@ def top(
     if as_json:
         while True:
             now = read_network(live, cursors, before, wanted)
-            found = top_json(live.name, live.topology, now, before)
-            sys.stdout.write(json.dumps(found, default=str) + "\n")
+            reading = top_json(live.name, live.topology, now, before)
+            sys.stdout.write(json.dumps(reading, default=str) + "\n")
             sys.stdout.flush()
             before, done = now, done + 1
             if count and done >= count:
@@ -161,13 +161,13 @@ def bottleneck(
     from orchestrator.presenters.bottleneck import bottleneck_json, found_now
 
     live = find_network(network)
-    found = found_now(live, interval)
+    bottlenecks = found_now(live, interval)
     if as_json:
-        print_json(bottleneck_json(live.name, found))
+        print_json(bottleneck_json(live.name, bottlenecks))
         return
-    if not found:
+    if not bottlenecks:
         say(f"{live.name}: packets wait nowhere")
-    for one in found:
+    for one in bottlenecks:
         say(f"{one.kind} {one.name} limits {', '.join(one.graphs) or 'nobody'}:")
         for line in one.evidence:
             say(f"  {line}")

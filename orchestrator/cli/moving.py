@@ -142,7 +142,7 @@ def drain(
     _print(live.name, done, as_json)
 
 
-def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
+def _print(network: str, moved: dict[str, Done], as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -153,26 +153,26 @@ def _print(network: str, found: dict[str, Done], as_json: bool) -> None:
                         "state_moved": list(done.applied.moved),
                         "state_lost": list(done.state_lost),
                     }
-                    for graph, done in found.items()
+                    for graph, done in moved.items()
                 },
             }
         )
         return
-    if not found:
+    if not moved:
         say(f"nothing is to move on {network}")
-    for graph, done in found.items():
+    for graph, done in moved.items():
         say(f"{graph} on {network}: {done.summary.words()}")
         print_state(done)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     """Numbers of a list of ranges: "0-3,7"."""
-    found: dict[int, None] = {}
+    numbers: dict[int, None] = {}
     for part in filter(None, text.split(",")):
         low, _, high = part.partition("-")
         if not low.isdecimal() or (high and not high.isdecimal()) or int(high or low) > 1 << 16:
             raise InputError(f"buckets: '{part}' is no number and no range, as 3 or 0-15")
         if high and int(high) < int(low):
             raise InputError(f"buckets: '{part}' is empty; did you mean {high}-{low}?")
-        found |= dict.fromkeys(range(int(low), int(high or low) + 1))
-    return tuple(found)
+        numbers |= dict.fromkeys(range(int(low), int(high or low) + 1))
+    return tuple(numbers)

@@ -115,8 +115,8 @@ def _links_down(network: LiveNetwork) -> tuple[str, ...]:
 
 def _rows(network: LiveNetwork) -> Iterator[tuple[str, str, str]]:
     inventory = network.inventory
-    for device, found in inventory.pipelines.items():
-        yield inventory.devices[device].kind, device, found.address
+    for device, pipeline in inventory.pipelines.items():
+        yield inventory.devices[device].kind, device, pipeline.address
     for server, address in inventory.agents.items():
         yield "agent", server, address
     for worker in inventory.workers:

@@ -158,39 +158,39 @@ def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> 
     network = resolve_topology(topology or loaded.topology)
     problem = loaded.problem(network, Network.planned(network))
     started = time.monotonic()
-    found = solve(
+    solution = solve(
         problem,
         objectives=options.objectives,
         strategy=options.strategy,
         limits=options.limits,
     )
     spent = time.monotonic() - started
-    facts = report(problem, found)
+    facts = report(problem, solution)
     if as_json:
         print_json(
             {
                 "chains": loaded.name,
                 "topology": network.name,
-                "status": found.status,
+                "status": solution.status,
                 "cores": facts.cores,
-                "device_of": dict(found.device_of),
+                "device_of": dict(solution.device_of),
                 "cores_of": {
                     pool: [str(Core(c.server, c.core)) for c in cores]
-                    for pool, cores in found.cores_of.items()
+                    for pool, cores in solution.cores_of.items()
                 },
                 "rate_of": facts.rate_of,
                 "latency_us": facts.latency_us,
                 "link_load": facts.link_load,
-                "stages": [asdict(stage) for stage in found.stages],
-                "notes": list(found.notes),
+                "stages": [asdict(stage) for stage in solution.stages],
+                "notes": list(solution.notes),
                 "seconds": round(spent, 3),
             }
         )
         return
     print_table(
-        f"Placement of {loaded.name} on {network.name} ({found.status})",
+        f"Placement of {loaded.name} on {network.name} ({solution.status})",
         ("task", "device"),
-        found.device_of.items(),
+        solution.device_of.items(),
     )
     print_table(
         "Chains",
@@ -200,7 +200,7 @@ def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> 
                 name,
                 rate(facts.rate_of[name]),
                 rate(chain.rate),
-                len(found.cores_of[name]),
+                len(solution.cores_of[name]),
                 f"{facts.latency_us[name]:.1f}",
             )
             for name, chain in problem.chains.items()
@@ -209,12 +209,12 @@ def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> 
     total = sum(facts.rate_of.values())
     least = sum(chain.rate for chain in problem.chains.values())
     say(f"aggregate {rate(total)}, marginal {rate(total - least)}, {facts.cores} cores")
-    _say_stages(found)
+    _say_stages(solution)
     note(f"{spent:.2f} s")
 
 
-def _say_stages(found: Solution) -> None:
-    for stage in found.stages:
+def _say_stages(solution: Solution) -> None:
+    for stage in solution.stages:
         if stage.objective != "hops":
             say(
                 f"{stage.objective}: {stage.value:g}, bound {stage.bound:g}, gap {stage.gap:.1%}, "

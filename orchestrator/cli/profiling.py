@@ -52,9 +52,11 @@ def profile(
     from orchestrator.targets import known_targets, lookup
 
     targets = tuple(t for t in known_targets() if lookup(t).engine is not None)
-    known = (*known_types(), *known_runtimes(), *targets)
+    profiled = (*known_types(), *known_runtimes(), *targets)
     wanted = names or [*known_runtimes(), *targets]
-    if problems := [unknown("NF, runtime or target", n, known) for n in wanted if n not in known]:
+    if problems := [
+        unknown("NF, runtime or target", n, profiled) for n in wanted if n not in profiled
+    ]:
         raise InputError(problems)
     if runtime and runtime not in known_runtimes():
         raise InputError(f"--runtime: {unknown('runtime', runtime, known_runtimes())}")
@@ -88,7 +90,7 @@ def profile(
         for switch in switches:
             (folder / f"{switch.name}-switch.json").write_text(dumped(switch))
     if as_json:
-        print_json([found.model_dump() for found in (*servers, *switches)])
+        print_json([measured.model_dump() for measured in (*servers, *switches)])
         return
     for server in servers:
         _show_server(server)

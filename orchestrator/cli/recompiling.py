@@ -32,35 +32,37 @@ def follow(
         graph, resolve_topology(topology), max_classes=max_classes or MOST_CLASSES
     )
     note(f"watching {graph} and its files; Ctrl-C ends it")
-    for found in compiler.watch(INTERVAL_S):
-        if isinstance(found, ReportedError):
+    for recompiled in compiler.watch(INTERVAL_S):
+        if isinstance(recompiled, ReportedError):
             if as_json:
-                _line({"error": str(found)})
+                _line({"error": str(recompiled)})
             else:
-                warn(str(found))
+                warn(str(recompiled))
             continue
         if output is not None:
-            write_whole(output, dump(found.bundle))
+            write_whole(output, dump(recompiled.bundle))
         if as_json:
-            _line(_document(found))
+            _line(_document(recompiled))
         else:
-            for text in found.bundle.warnings:
+            for text in recompiled.bundle.warnings:
                 warn(text)
-            say(f"{time.strftime('%H:%M:%S')} {found.summary.words()} ({found.seconds:.2f} s)")
+            say(
+                f"{time.strftime('%H:%M:%S')} {recompiled.summary.words()} ({recompiled.seconds:.2f} s)"
+            )
 
 
-def _document(found: Recompiled) -> dict[str, object]:
-    summary = found.summary
+def _document(recompiled: Recompiled) -> dict[str, object]:
+    summary = recompiled.summary
     return {
         "graph": summary.graph,
-        "seconds": round(found.seconds, 3),
+        "seconds": round(recompiled.seconds, 3),
         "changes": dict(summary.counts),
         "devices": {
             device: {table: asdict(changes) for table, changes in tables.items()}
             for device, tables in summary.devices.items()
         },
         "state_lost": list(summary.lost),
-        "warnings": list(found.bundle.warnings),
+        "warnings": list(recompiled.bundle.warnings),
     }
 
 

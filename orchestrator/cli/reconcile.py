@@ -100,8 +100,8 @@ def reconcile(
     lacking = shortcomings(live, deployed, presence)
     seconds = time.monotonic() - started
     if as_json:
-        found = {**_as_json(drift, live.topology), "lacking": lacking}
-        print_json({"network": live.name, "dry_run": dry_run, "seconds": seconds, **found})
+        document = {**_as_json(drift, live.topology), "lacking": lacking}
+        print_json({"network": live.name, "dry_run": dry_run, "seconds": seconds, **document})
     else:
         _show(drift, live.topology, limit, "to be repaired" if dry_run else "repaired")
     check_known(live, presence, deployed)
@@ -183,15 +183,15 @@ def _show(drift: Drift, topology: Topology, limit: int, done: str) -> None:
 
 def _show_crowd(drifted: Sequence[DeviceDrift], done: str) -> None:
     """How much has changed on each of many devices, most first."""
-    total = sum(len(found.difference) for found in drifted)
+    total = sum(len(device.difference) for device in drifted)
     rows = [
         (
-            found.device,
-            found.lost and f"it ran {found.lost}",
-            *(len(getattr(found.difference, kind)) or "" for kind in _KINDS),
-            len(found.foreign) or "",
+            device.device,
+            device.lost and f"it ran {device.lost}",
+            *(len(getattr(device.difference, kind)) or "" for kind in _KINDS),
+            len(device.foreign) or "",
         )
-        for found in sorted(drifted, key=lambda found: -len(found.difference))
+        for device in sorted(drifted, key=lambda device: -len(device.difference))
     ]
     title = f"{len(drifted)} devices: {total} changes {done} (--limit 0 shows each)"
     title, rows = first_rows(title, rows, everything=False)
@@ -205,14 +205,14 @@ def _show_devices(
     from orchestrator.observation.ports import ports_of_all
 
     ports = ports_of_all(topology)
-    for found in drifted:
-        changes = list(_changes(found, ports[found.device], limit))
-        if not changes and not found.lost:
+    for device in drifted:
+        changes = list(_changes(device, ports[device.device], limit))
+        if not changes and not device.lost:
             continue
-        left = f", {len(found.foreign)} of others left alone" if found.foreign else ""
-        lost = f" (it ran {found.lost})" if found.lost else ""
+        left = f", {len(device.foreign)} of others left alone" if device.foreign else ""
+        lost = f" (it ran {device.lost})" if device.lost else ""
         print_table(
-            f"{found.device}{lost}: {len(found.difference)} changes {done}{left}",
+            f"{device.device}{lost}: {len(device.difference)} changes {done}{left}",
             ("", "table", "match", "prio#", "action", "was", "graph", "NF", "rule"),
             (
                 (
@@ -226,17 +226,19 @@ def _show_devices(
         )
 
 
-def _changes(found: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, object]]:
+def _changes(device: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, object]]:
     from orchestrator.clients.words import entity_words
 
-    if found.schema is None:
+    if device.schema is None:
         return []
     shown: list[dict[str, object]] = []
-    for change in islice(found.difference.words(found.schema, ports, found.placing), limit or None):
+    for change in islice(
+        device.difference.words(device.schema, ports, device.placing), limit or None
+    ):
         before = change.before.action if change.before else ""
         shown.append({"kind": change.kind, **asdict(change.entity), "before": before})
-    for entity in islice(found.foreign, limit or None):
-        words = entity_words(found.schema, entity, ports, found.placing)
+    for entity in islice(device.foreign, limit or None):
+        words = entity_words(device.schema, entity, ports, device.placing)
         shown.append({"kind": "foreign", **asdict(words), "before": ""})
     return shown
 
@@ -249,16 +251,16 @@ def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
         "drifted": bool(drift),
         "devices": [
             {
-                "device": found.device,
-                "lost": found.lost,
-                "unreachable": found.unreachable,
-                "added": len(found.difference.inserted),
-                "changed": len(found.difference.modified),
-                "deleted": len(found.difference.deleted),
-                "foreign": len(found.foreign),
-                "changes": _changes(found, ports[found.device], 0),
+                "device": device.device,
+                "lost": device.lost,
+                "unreachable": device.unreachable,
+                "added": len(device.difference.inserted),
+                "changed": len(device.difference.modified),
+                "deleted": len(device.difference.deleted),
+                "foreign": len(device.foreign),
+                "changes": _changes(device, ports[device.device], 0),
             }
-            for found in drift.devices
+            for device in drift.devices
         ],
         "waiting": drift.waiting,
         "workers": [

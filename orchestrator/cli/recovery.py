@@ -108,20 +108,21 @@ def _adopt(live: LiveNetwork, file: Path, as_json: bool) -> None:
 
     source, _ = to_deploy(file)
     with changing(live, note=warn) as lead:
-        found = adoption.adopt(source, live, lead).bundle
+        adopted = adoption.adopt(source, live, lead).bundle
     left = adoption.strays(live)
     if as_json:
         print_json(
             {
                 "network": live.name,
-                "adopted": found.graph,
-                "graph_id": found.graph_id,
+                "adopted": adopted.graph,
+                "graph_id": adopted.graph_id,
                 "unknown": [stray.graph for stray in left],
             }
         )
         return
     say(
-        f"{found.graph} (id {found.graph_id}) is in the journal of {live.name} again, as it is in force"
+        f"{adopted.graph} (id {adopted.graph_id}) is in the journal of {live.name} again, "
+        "as it is in force"
     )
     for stray in left:
         warn(f"not in the journal yet: {stray}")
@@ -133,23 +134,23 @@ def _forget(live: LiveNetwork, yes: bool, as_json: bool) -> None:
     from orchestrator.deployment.recovery import changing
 
     with changing(live, note=warn):
-        found = adoption.strays(live)
+        strays = adoption.strays(live)
         waiting: tuple[str, ...] = ()
-        if yes and found:
+        if yes and strays:
             with held_interrupts():
-                drift = adoption.forget(live, found)
+                drift = adoption.forget(live, strays)
             waiting = (*drift.unreachable, *drift.waiting)
-    names = [str(stray) for stray in found]
+    names = [str(stray) for stray in strays]
     if as_json:
         print_json(
             {
                 "network": live.name,
                 "unknown": names,
-                "removed": bool(yes and found),
+                "removed": bool(yes and strays),
                 "waiting": waiting,
             }
         )
-    elif not found:
+    elif not strays:
         say(f"{live.name}: the journal knows every graph that is in force")
     else:
         for name in names:
@@ -159,7 +160,7 @@ def _forget(live: LiveNetwork, yes: bool, as_json: bool) -> None:
             f"not everywhere: {'; '.join(waiting)}; when they answer, `orchestrator recover --forget "
             "--yes` again"
         )
-    if found and not yes:
+    if strays and not yes:
         raise InputError(
             "nothing was removed: these graphs' packets would be dropped; --yes does it"
         )

@@ -51,8 +51,8 @@ def show_stages(
     if as_json:
         print_json({"graph": result.bundle.graph, "topology": there.name, "switches": told})
     else:
-        for switch, found in told.items():
-            _print_switch(switch, found)
+        for switch, stages in told.items():
+            _print_switch(switch, stages)
         if plot is not None:
             say(f"picture written to {plot}")
     if refused is not None:

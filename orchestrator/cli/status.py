@@ -123,11 +123,11 @@ def _print(seen: NetworkNow, *, everything: bool) -> None:
                 (
                     graph,
                     nf,
-                    str(found.regions[0]),
-                    ", ".join(map(str, cores_of(found))),
+                    str(space.regions[0]),
+                    ", ".join(map(str, cores_of(space))),
                     f"{taken} of {MOST_SPACES}",
                 )
-                for graph, nf, taken, found in spaces
+                for graph, nf, taken, space in spaces
             ],
             everything,
         )

@@ -252,8 +252,8 @@ def _watch(
             rows = reading()
             done += 1
             if live is None:
-                found = rows_json(targets, schemas, sort_rows(rows, sort))
-                sys.stdout.write(json.dumps({"at": time.time(), "entries": found}) + "\n")
+                shown = rows_json(targets, schemas, sort_rows(rows, sort))
+                sys.stdout.write(json.dumps({"at": time.time(), "entries": shown}) + "\n")
                 sys.stdout.flush()
             else:
                 live.update(_view(targets, schemas, names, rows, sort, limit, False), refresh=True)
@@ -270,22 +270,22 @@ def _diff(
     from orchestrator.observation.views import should_be
 
     deployed = live_of(targets[0], "--diff").journal.deployed()
-    found: list[dict[str, object]] = []
+    differences: list[dict[str, object]] = []
     for target in targets:
         schema = schemas[target.name]
         wanted = [e for e in should_be(deployed, target.name) if e[1].table in names]
         rows = read_rows(target.client, sorted(names & schema.tables.keys()), target.placing)
         there = [(row.installed.graph, row.entry) for row in rows]
-        found += [
+        differences += [
             {"device": target.name, **difference_json(schema, item)}
             for item in compare(schema, wanted, there)
         ]
     if as_json:
-        print_json({"graphs": list(deployed), "differences": found})
+        print_json({"graphs": list(deployed), "differences": differences})
     else:
         signs = {"missing": "-", "extra": "+", "changed": "~"}
         print_table(
-            f"{len(found)} differences from the journal (graphs: {', '.join(deployed) or 'none'})",
+            f"{len(differences)} differences from the journal (graphs: {', '.join(deployed) or 'none'})",
             ("", "device", "table", "match", "prio#", "should be", "is"),
             (
                 (
@@ -297,10 +297,10 @@ def _diff(
                     _side(item["expected"]),
                     _side(item["found"]),
                 )
-                for item in found
+                for item in differences
             ),
         )
-    if found:
+    if differences:
         raise typer.Exit(1)
 
 
@@ -319,25 +319,25 @@ def _coverage(
 ) -> None:
     from orchestrator.presenters.tables import coverage_json
 
-    found: dict[str, Any] = coverage_json(rows, absent)
+    covered: dict[str, Any] = coverage_json(rows, absent)
     if as_json:
-        print_json(found)
+        print_json(covered)
         return
     if as_csv:
         columns = ("graph", "nf", "rule", "entries", "packets")
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([rule[c] for c in columns] for rule in found["rules"])
+        writer.writerows([rule[c] for c in columns] for rule in covered["rules"])
         return
     print_table(
         "Coverage of rules",
         ("graph", "NF", "rules#", "hit#", "never hit#"),
         (
             (s["graph"], s["nf"], s["rules"], s["rules"] - s["never_hit"], s["never_hit"])
-            for s in found["nfs"]
+            for s in covered["nfs"]
         ),
     )
-    never = found["never_hit"]
+    never = covered["never_hit"]
     print_table(
         f"{len(never)} rules never hit"
         + (f", {limit} shown" if limit and limit < len(never) else ""),

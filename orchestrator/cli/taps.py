@@ -109,34 +109,34 @@ def ends_command(
         for a, b in ((one, other), (other, one))
     }
     if as_json:
-        print_json({way: _document(found) for way, found in ways.items()})
+        print_json({way: _document(ends) for way, ends in ways.items()})
     else:
-        for way, found in ways.items():
-            _show(way, found)
-    if any(found.problems for found in ways.values()):
+        for way, ends in ways.items():
+            _show(way, ends)
+    if any(ends.problems for ends in ways.values()):
         raise typer.Exit(1)
 
 
-def _document(found: Ends) -> dict[str, object]:
+def _document(ends: Ends) -> dict[str, object]:
     return {
-        "sent": found.sent,
-        "lost": found.lost,
-        "changed": found.changed,
-        "injected": found.injected,
-        "missed": found.missed,
-        "delay_us": {f"p{share}": found.delay_us(share) for share in (50, 95, 99)},
-        "problems": list(found.problems),
+        "sent": ends.sent,
+        "lost": ends.lost,
+        "changed": ends.changed,
+        "injected": ends.injected,
+        "missed": ends.missed,
+        "delay_us": {f"p{share}": ends.delay_us(share) for share in (50, 95, 99)},
+        "problems": list(ends.problems),
     }
 
 
-def _show(way: str, found: Ends) -> None:
-    delay = found.delay_us(50), found.delay_us(99)
-    told = f", delay p50 {delay[0]} us, p99 {delay[1]} us" if found.delays_us else ""
+def _show(way: str, ends: Ends) -> None:
+    delay = ends.delay_us(50), ends.delay_us(99)
+    told = f", delay p50 {delay[0]} us, p99 {delay[1]} us" if ends.delays_us else ""
     say(
-        f"{way}: {found.sent} watched, {found.lost} lost, {found.changed} changed, "
-        f"{found.injected} injected{told}"
+        f"{way}: {ends.sent} watched, {ends.lost} lost, {ends.changed} changed, "
+        f"{ends.injected} injected{told}"
     )
-    if found.missed:
-        warn(f"{way}: the taps had no room for {found.missed} frames, which counts for the network")
-    for problem in found.problems:
+    if ends.missed:
+        warn(f"{way}: the taps had no room for {ends.missed} frames, which counts for the network")
+    for problem in ends.problems:
         warn(f"{way}: {problem}")

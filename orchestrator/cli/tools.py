@@ -118,15 +118,15 @@ def capture(
         raise InputError("say where to: --output FILE (or pipe it: ... -o - | wireshark -k -i -)")
     live = find_network(network)
     deployed = live.journal.deployed() if where.partition(":")[2] else {}
-    found = places(live, {name: d.bundle for name, d in deployed.items()}, where)
-    told = ", ".join(place.description for place in found)
+    interfaces = places(live, {name: d.bundle for name, d in deployed.items()}, where)
+    told = ", ".join(place.description for place in interfaces)
     with ExitStack() as stack:
         try:
             file = sys.stdout.buffer if to_stdout else stack.enter_context(output.open("wb"))
         except OSError as error:
             raise InputError(f"--output {output}: {error.strerror}") from error
         result = run(
-            found,
+            interfaces,
             PcapngWriter(file),
             count=count,
             seconds=seconds,

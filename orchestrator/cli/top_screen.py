@@ -96,17 +96,17 @@ def _devices(topology: Topology, now: Reading, before: Reading | None, everythin
     }
 
     def state(of: DeviceReading) -> str:
-        known = states.get((of.kind, of.name))
-        return of.problem if of.problem and of.answers else condition_words(known)
+        condition = states.get((of.kind, of.name))
+        return of.problem if of.problem and of.answers else condition_words(condition)
 
     loads = {s.name: s for s in switch_loads(topology, now, before)} if before else {}
 
     def load(name: str) -> tuple[str, str]:
-        found = loads.get(name)
-        if found is None:
+        busy = loads.get(name)
+        if busy is None:
             return "", ""
-        most = "" if found.share is None else f"{found.share:.0%} of {found.most:,}"
-        return f"{found.packets_per_second:,.0f}", most
+        most = "" if busy.share is None else f"{busy.share:.0%} of {busy.most:,}"
+        return f"{busy.packets_per_second:,.0f}", most
 
     entries = {s.name: sum(use.entries for use in s.tables.values()) for s in now.devices}
     rows = [
@@ -162,19 +162,19 @@ def _cores(now: Reading, before: Reading | None, everything: bool) -> Table:
     conditions = {s.name: c for s, c in now.conditions.items() if s.kind == "worker"}
     frames = frames_of(now, before)
     loads = {load.name: load for load in core_loads(now, before)} if before else {}
-    found = [(c, conditions.get(c.name)) for c in now.cores]
-    wrong = {c.name: badness(known) for c, known in found}
+    cores = [(c, conditions.get(c.name)) for c in now.cores]
+    wrong = {c.name: badness(condition) for c, condition in cores}
     rows = [
         (
             c.name,
             ", ".join(c.graphs),
-            "" if known is None else condition_words(known),
+            "" if condition is None else condition_words(condition),
             *_busy(loads.get(c.name)),
             "" if c.planned is None else f"{c.planned:.0%}",
             "" if (speed := frames.get(c.name)) is None else f"{speed:.1f}",
             drops_of(c) or "",
         )
-        for c, known in found
+        for c, condition in cores
     ]
     title, shown = crowd("Server cores", rows, lambda row: wrong[str(row[0])], everything)
     columns = (
@@ -197,8 +197,8 @@ def _busy(load: CoreLoad | None) -> tuple[str, str, str]:
 
 def _nfs(now: Reading, before: Reading) -> list[tuple[str, ...]]:
     """Those with packets, the slowest first."""
-    found = [(nf, core) for core in core_loads(now, before) for nf in core.nfs if nf.p99_us]
-    found.sort(key=lambda one: -(one[0].p99_us or 0.0))
+    loads = [(nf, core) for core in core_loads(now, before) for nf in core.nfs if nf.p99_us]
+    loads.sort(key=lambda one: -(one[0].p99_us or 0.0))
     return [
         (
             core.name,
@@ -208,7 +208,7 @@ def _nfs(now: Reading, before: Reading) -> list[tuple[str, ...]]:
             f"{nf.p50_us:.1f} us",
             f"{nf.p99_us:.1f} us",
         )
-        for nf, core in found
+        for nf, core in loads
     ]
 
 

@@ -83,12 +83,12 @@ def _print(traced: Traced, source: str) -> None:
     open_points = [(reported(point), point) for point in traced.points]
     rows: list[tuple[object, ...]] = []
     for seen in traced.expected:
-        found = next((item for item in open_points if item[0] == seen), None)
-        if found is None:
+        opening = next((item for item in open_points if item[0] == seen), None)
+        if opening is None:
             rows.append((seen.device, seen.what, "NOT REPORTED", ""))
         else:
-            open_points.remove(found)
-            rows.append((seen.device, seen.what, "reported", clock_words(found[1].device_us)))
+            open_points.remove(opening)
+            rows.append((seen.device, seen.what, "reported", clock_words(opening[1].device_us)))
     rows += [
         (seen.device, seen.what, "NOT PREDICTED", clock_words(point.device_us))
         for seen, point in open_points

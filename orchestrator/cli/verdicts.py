@@ -67,7 +67,7 @@ def trajectories_command(
 
     wanted = _label(label)
     meant = _intended(_bundles(folder, bundle), topology)
-    found = [
+    shown = [
         t
         for t in trajectories(told(folder, public_of(cle)).records)
         if (wanted is None or t.packet[0] == wanted)
@@ -75,12 +75,12 @@ def trajectories_command(
         and (not incomplete or not t.complete)
     ]
     if as_json:
-        print_json([_json(t, meant) for t in found[:limit]])
+        print_json([_json(t, meant) for t in shown[:limit]])
         return
-    for trajectory in found[:limit]:
+    for trajectory in shown[:limit]:
         for line in picture(trajectory, meant):
             say(line)
-    say(f"{len(found)} trajectories" + (f", the first {limit}" if len(found) > limit else ""))
+    say(f"{len(shown)} trajectories" + (f", the first {limit}" if len(shown) > limit else ""))
 
 
 def check(
@@ -122,8 +122,8 @@ def check(
     meant = _intended(bundles, topology, agreed.graph if bundle is None else "")
     if meant.graph != agreed.graph:
         raise InputError(f"--bundle: is of '{meant.graph}', the manifest of '{agreed.graph}'")
-    found = asked(trajectories(evidence.records), agreed, key, round(settle * 1e6))
-    judged = judge(found, evidence, meant, agreed)
+    watched = asked(trajectories(evidence.records), agreed, key, round(settle * 1e6))
+    judged = judge(watched, evidence, meant, agreed)
     if as_json:
         print_json(_verdicts(judged))
     else:
@@ -167,10 +167,10 @@ def _print(judged: Judged) -> None:
 def _bundles(folder: Path, given: list[Path] | None) -> list[Path]:
     from orchestrator.verification.cle.archive import bundles
 
-    found = given or bundles(folder)
-    if not found:
+    paths = given or bundles(folder)
+    if not paths:
         raise InputError(f"--bundle: none is given, and {folder} has none (verify cle archive)")
-    return found
+    return paths
 
 
 def _intended(bundles: Sequence[Path], topology: str, graph: str = "") -> Intended:
@@ -179,11 +179,11 @@ def _intended(bundles: Sequence[Path], topology: str, graph: str = "") -> Intend
     from orchestrator.placement.topologies import resolve_topology
     from orchestrator.verification.intended import intended
 
-    found = [read_bundle(path).bundle for path in bundles]
-    found = [bundle for bundle in found if bundle.graph == (graph or bundle.graph)]
-    if len({bundle.graph for bundle in found}) > 1:
+    read_bundles = [read_bundle(path).bundle for path in bundles]
+    read_bundles = [bundle for bundle in read_bundles if bundle.graph == (graph or bundle.graph)]
+    if len({bundle.graph for bundle in read_bundles}) > 1:
         raise InputError("--bundle: bundles of one graph are expected")
-    return intended(found, resolve_topology(topology))
+    return intended(read_bundles, resolve_topology(topology))
 
 
 def _label(text: str) -> int | None:

@@ -85,14 +85,15 @@ def manifest_new(
     )
     secret = keys.sampling_key(sampling_key, "--sampling-key")
     sampling = manifest.Sampling(packets=rate, flows=flows, key=keys.commitment(secret))
-    found = load_graph(graph).graph
-    made = manifest.new(found, read_bundle(bundle).bundle, references, sampling, roles)
+    service_graph = load_graph(graph).graph
+    made = manifest.new(service_graph, read_bundle(bundle).bundle, references, sampling, roles)
     write_whole(output, made.text())
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
         say(
-            f"{output}: {found.name}, {len(made.manifest.points)} points, rate {rate:g}; not signed"
+            f"{output}: {service_graph.name}, {len(made.manifest.points)} points, "
+            f"rate {rate:g}; not signed"
         )
 
 
@@ -131,10 +132,10 @@ def manifest_check(
     from orchestrator.verification import manifest
 
     signed = manifest.read(file)
-    found = None if graph is None else load_graph(graph).graph
+    service_graph = None if graph is None else load_graph(graph).graph
     packed = None if bundle is None else read_bundle(bundle).bundle
     try:
-        manifest.check(signed, found, packed, "" if bundle is None else digest_of(bundle))
+        manifest.check(signed, service_graph, packed, "" if bundle is None else digest_of(bundle))
     except InputError as error:
         raise InputError([f"{file}: {problem}" for problem in error.problems]) from None
     if as_json:

@@ -229,15 +229,15 @@ def _start(
     if chains:
         loaded = load_chains(chains[0])
         return LiveCase(Case((), loaded, resolve_topology(topology or loaded.topology)))
-    found = tuple(load_graph(path).graph for path in graphs)
-    names = [g.name for g in found]
+    service_graphs = tuple(load_graph(path).graph for path in graphs)
+    names = [g.name for g in service_graphs]
     if len(set(names)) < len(names):
         raise InputError(f"whatif: graphs {', '.join(names)}: one is given twice")
     if live:
         if topology:
             raise InputError("whatif --live takes the network's topology: leave --topology out")
-        return live_case(found, find_network(live), interval, measure=measure)
-    return planned_case(found, resolve_topology(topology or DEFAULT_TOPOLOGY))
+        return live_case(service_graphs, find_network(live), interval, measure=measure)
+    return planned_case(service_graphs, resolve_topology(topology or DEFAULT_TOPOLOGY))
 
 
 def _with_demands(case: Case, text: str, largest: int) -> Case:
@@ -250,12 +250,12 @@ def _with_demands(case: Case, text: str, largest: int) -> Case:
         return with_demands(case, _largest(matrix, largest))
     raw = parse_json(read_text(Path(text), text), text)
     try:
-        found = [
+        traffics = [
             HostDemand(str(d["source"]), str(d["target"]), parse_rate(str(d["rate"]))) for d in raw
         ]
     except (TypeError, KeyError) as error:
         raise InputError(f"{text}: a list of {{source, target, rate}} is expected") from error
-    return with_demands(case, _largest(found, largest))
+    return with_demands(case, _largest(traffics, largest))
 
 
 def _largest(demands: Sequence[HostDemand], count: int) -> Sequence[HostDemand]:

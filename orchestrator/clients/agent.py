@@ -69,17 +69,19 @@ class AgentClient:
     def describe(self) -> agent_pb2.Description:
         """The server and its workers; ServerError also when the agent speaks another version."""
         try:
-            found = self._stub.describe(agent_pb2.DescribeRequest(), timeout=self.call_seconds)
+            description = self._stub.describe(
+                agent_pb2.DescribeRequest(), timeout=self.call_seconds
+            )
         except grpc.RpcError as error:
             raise self._error(error) from error
-        if found.api_version != API_VERSION:
+        if description.api_version != API_VERSION:
             raise ServerError(
-                f"{self.server}: its agent (servernf {quoted(found.version)}) speaks version "
-                f"{found.api_version} of the agent's API, this orchestrator version {API_VERSION}: "
-                "install the same version of both"
+                f"{self.server}: its agent (servernf {quoted(description.version)}) speaks version "
+                f"{description.api_version} of the agent's API, this "
+                f"orchestrator version {API_VERSION}: install the same version of both"
             )
         self._known = True
-        return found
+        return description
 
     def workers(self) -> list[agent_pb2.Worker]:
         """All workers that the agent has been asked for, by core."""

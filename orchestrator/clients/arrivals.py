@@ -71,10 +71,10 @@ class SwitchArrivals:
             wanted.table_id = self._layout.ports
             wanted.counter_data.SetInParent()
             return {
-                int.from_bytes(found.match[0].exact.value): found.counter_data.packet_count
+                int.from_bytes(entry.match[0].exact.value): entry.counter_data.packet_count
                 async for response in self._stub.Read(request, timeout=wait_s)
-                for found in (entity.table_entry for entity in response.entities)
-                if found.match
+                for entry in (entity.table_entry for entity in response.entities)
+                if entry.match
             }
         except grpc.RpcError as error:
             if error.code() not in _NOBODY:  # type: ignore[attr-defined]

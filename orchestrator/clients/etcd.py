@@ -53,7 +53,7 @@ class EtcdClient:
         """All keys with a prefix, in order, and the revision that they are of (0: the last one)."""
         request = pb.RangeRequest(key=prefix.encode(), range_end=_after(prefix), revision=revision)
         answer = self._unary("KV/Range", request, pb.RangeResponse)
-        return [_pair(found) for found in answer.kvs], answer.header.revision
+        return [_pair(pair) for pair in answer.kvs], answer.header.revision
 
     def put(self, key: str, value: bytes) -> None:
         """Write a key without a condition."""
@@ -125,8 +125,8 @@ class EtcdClient:
         raise StoreError(f"etcd: {'; '.join(problems)}")
 
 
-def _pair(found: pb.KeyValue) -> KeyValue:
-    return KeyValue(found.key.decode(), found.value, found.create_revision)
+def _pair(pair: pb.KeyValue) -> KeyValue:
+    return KeyValue(pair.key.decode(), pair.value, pair.create_revision)
 
 
 def created_at(key: str, revision: int) -> Condition:

@@ -47,28 +47,28 @@ class Inquiry:
 
     def failures(self, refused: Iterable[Refusal]) -> list[Failure]:
         """Each update that was refused; empty if none can be told from the others."""
-        found: list[Failure] = []
+        failures: list[Failure] = []
         for refusal in refused:
             told = _told(refusal)
             if not told and _says_nothing(refusal.error):
                 told = self._search(refusal) if len(refusal.updates) > 1 else _plain(refusal)
-            found += [self._explained(failure) for failure in told]
-        return found
+            failures += [self._explained(failure) for failure in told]
+        return failures
 
     def _search(self, refusal: Refusal) -> list[Failure]:
         """Whatever of a batch has not been done is tried again in small pieces."""
         left = [update for update in refusal.updates if not self._done(update)]
         self._present.clear()
-        found: list[Failure] = []
+        failures: list[Failure] = []
         size = min(_RETRIED, max(1, len(left) // 2))
         for start in range(0, len(left), size):
             for again in self.write(left[start : start + size]):
                 told = _told(again)
                 if told or len(again.updates) == 1 or not _says_nothing(again.error):
-                    found += told or _plain(again)
+                    failures += told or _plain(again)
                 else:
-                    found += self._search(again)
-        return found
+                    failures += self._search(again)
+        return failures
 
     def _done(self, update: RawUpdate) -> bool:
         entity = p4r.Entity.FromString(update.entity)

@@ -163,14 +163,14 @@ class Schema:
 
         Equal entries give equal bytes; see `clients.identity` for what a switch returns.
         """
-        known = self._identified.get(id(entry))
-        if known is not None and known[1] == graph:
-            return known[2]
+        remembered = self._identified.get(id(entry))
+        if remembered is not None and remembered[1] == graph:
+            return remembered[2]
         if len(self._identified) >= _KEPT:
             self._identified.clear()
-        found = self._encoded(entry, graph)
-        self._identified[id(entry)] = entry, graph, found
-        return found
+        encoded = self._encoded(entry, graph)
+        self._identified[id(entry)] = entry, graph, encoded
+        return encoded
 
     def _encoded(self, entry: TableEntry, graph: str) -> tuple[bytes, bytes]:
         name, keys, action, params, priority, origin, meter = entry
@@ -183,9 +183,9 @@ class Schema:
         if doing is None:
             if len(self._doings) >= _KEPT:
                 self._doings.clear()
-            found = self.actions[action]
-            by_id = [(found.params[param].id, value) for param, value in params]
-            doing = self._doings[action, params] = encoding.action_part(found.id, by_id)
+            schema = self.actions[action]
+            by_id = [(schema.params[param].id, value) for param, value in params]
+            doing = self._doings[action, params] = encoding.action_part(schema.id, by_id)
         return encoding.identified(
             fields.encode(keys),
             doing,
@@ -230,8 +230,8 @@ class Schema:
     def _decode_action(self, message: p4r.TableAction) -> tuple[str, tuple[tuple[str, int], ...]]:
         """Name and parameters, the same objects for equal ones: entries share most of them."""
         data = message.SerializeToString()
-        found = self._decoded.get(data)
-        if found is None:
+        decoded = self._decoded.get(data)
+        if decoded is None:
             action = self._action_by_id.get(message.action.action_id)
             params = tuple(
                 (action.by_id.get(p.param_id, "?") if action else "?", int.from_bytes(p.value))
@@ -239,8 +239,8 @@ class Schema:
             )
             if len(self._decoded) >= _KEPT:
                 self._decoded.clear()
-            found = self._decoded[data] = (action.name if action else _indirect(message), params)
-        return found
+            decoded = self._decoded[data] = (action.name if action else _indirect(message), params)
+        return decoded
 
     def updates(
         self, entries: Iterable[TableEntry], graph: str, kind: p4r.Update.Type.ValueType

@@ -260,9 +260,9 @@ class SwitchClient:
             return {}
         return {
             metadata.id: metadata.name
-            for found in self.schema.p4info.controller_packet_metadata
-            if found.preamble.name == header
-            for metadata in found.metadata
+            for declared in self.schema.p4info.controller_packet_metadata
+            if declared.preamble.name == header
+            for metadata in declared.metadata
         }
 
     # -- pipeline ------------------------------------------------------------------------------

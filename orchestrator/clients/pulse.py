@@ -93,6 +93,6 @@ class Pulse:
 
 def _is(name: str) -> Callable[[vnf_pb2.Status | agent_pb2.Description], str]:
     """Whether it is the one of this name that answers; who else it is."""
-    return lambda found: (
-        "" if found.name == name else f"{found.name or 'something else'} answers there"
+    return lambda status: (
+        "" if status.name == name else f"{status.name or 'something else'} answers there"
     )

@@ -46,17 +46,17 @@ class Validity:
         allowed = self._allowed[entry.table]
         if entry.action not in allowed:
             return f"action {entry.action} is none of {', '.join(sorted(allowed))}"
-        known = self._params.get((entry.action, entry.params))
-        if known is None:
+        problem = self._params.get((entry.action, entry.params))
+        if problem is None:
             fields = self._schema.actions[entry.action].params
-            known = ""
+            problem = ""
             if sorted(name for name, _ in entry.params) != sorted(fields):
-                known = f"action {entry.action} takes {', '.join(fields) or 'no parameters'}"
-            for name, value in entry.params if not known else ():
+                problem = f"action {entry.action} takes {', '.join(fields) or 'no parameters'}"
+            for name, value in entry.params if not problem else ():
                 if value >> fields[name].bits:
-                    known = f"parameter {name} is {value}, of more than {fields[name].bits} bits"
-            self._params[entry.action, entry.params] = known
-        return known
+                    problem = f"parameter {name} is {value}, of more than {fields[name].bits} bits"
+            self._params[entry.action, entry.params] = problem
+        return problem
 
 
 def _keys_problem(table: TableInfo, entry: TableEntry) -> str:

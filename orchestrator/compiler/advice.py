@@ -75,10 +75,10 @@ def _whole_on_servers(cuts: Cuts) -> set[str]:
 
 def _rules(before: Cuts, after: Cuts) -> Iterator[str]:
     told: dict[str, list[str]] = defaultdict(list)
-    found = _everywhere(before, (*after.removed, *after.unmet))
-    asked = _named(before, {(nf, rule) for nf, rule, _ in found})
+    everywhere = _everywhere(before, (*after.removed, *after.unmet))
+    asked = _named(before, {(nf, rule) for nf, rule, _ in everywhere})
     meant = {(unit.nf, rule) for unit, rule, written in asked if written()}
-    for nf, rule, why in found:
+    for nf, rule, why in everywhere:
         if (nf, rule) in meant:
             told[nf].append(f"nfs.{nf}: {rule} can never match: {why}")
     for nf, texts in told.items():
@@ -130,10 +130,10 @@ def _edges(after: Cuts, graph: ServiceGraph, functions: Functions) -> Iterator[s
 
 def _reached(cuts: Cuts) -> set[Port]:
     """NF ports and endpoints that packets get to; what was left out for saying nothing counts, too."""
-    found = {Port(unit.endpoint) for unit in cuts.units.values() if unit.endpoint}
+    ports = {Port(unit.endpoint) for unit in cuts.units.values() if unit.endpoint}
     for unit in cuts.units.values():
         if unit.nf:
-            found.add(Port(unit.nf, unit.port))
-            found |= {Port(place.nf, place.port) for place in unit.merged}
-    found |= {Port(place.nf, place.port) for place in cuts.passed}
-    return found
+            ports.add(Port(unit.nf, unit.port))
+            ports |= {Port(place.nf, place.port) for place in unit.merged}
+    ports |= {Port(place.nf, place.port) for place in cuts.passed}
+    return ports

@@ -84,12 +84,12 @@ class _Levels:
 
     def runs(self, low: int, high: int) -> list[tuple[Numbers, int, int]]:
         """(members of a level, first, behind last) that may meet an interval."""
-        found: list[tuple[Numbers, int, int]] = []
+        runs: list[tuple[Numbers, int, int]] = []
         for widest, lows, order in self.levels:
             first, behind = bisect_left(lows, low - widest), bisect_right(lows, high)
             if first < behind:
-                found.append((order, first, behind))
-        return found
+                runs.append((order, first, behind))
+        return runs
 
 
 class BoxIndex:
@@ -115,16 +115,16 @@ class BoxIndex:
         if len(self.boxes) <= _FEW:
             few = enumerate(self.boxes)
             return [i for i, mine in few if mine is not None and mine.intersect(box) is not None]
-        found = self._candidates(box)
-        if not len(found):
+        candidates = self._candidates(box)
+        if not len(candidates):
             return []
         exact = _needs_more(box)
-        numbers = self._numbers[found]
+        numbers = self._numbers[candidates]
         order = np.argsort(numbers)
         result: list[int] = numbers[order].tolist()
-        if not exact and not self._inexact[found].any():
+        if not exact and not self._inexact[candidates].any():
             return result
-        inexact: list[bool] = self._inexact[found][order].tolist()
+        inexact: list[bool] = self._inexact[candidates][order].tolist()
         return [
             i for i, ask in zip(result, inexact, strict=True) if self._meets(i, box, ask or exact)
         ]
@@ -143,8 +143,8 @@ class BoxIndex:
         flags = self._flags[rows]
         holds &= (flags[:, 1] & np.uint8(~mask & 0xFF)) == 0
         holds &= ((flags[:, 0] ^ np.uint8(value)) & flags[:, 1]) == 0
-        found: list[int] = self._numbers[rows[holds]].tolist()
-        for number in found:
+        containers: list[int] = self._numbers[rows[holds]].tolist()
+        for number in containers:
             mine = self.boxes[number]
             if mine is not None and box.within(mine):
                 return number

@@ -77,12 +77,12 @@ class _Part:
 
 def traffic_classes(cuts: Cuts, graph: ServiceGraph) -> tuple[WayClass, ...]:
     """The classes of a graph, in the order of its traffics and ways; at most MOST_CLASSES_TOLD."""
-    found: list[WayClass] = []
+    classes: list[WayClass] = []
     for cls in _Classes(cuts, graph).all():
-        found.append(cls)
-        if len(found) == MOST_CLASSES_TOLD:
+        classes.append(cls)
+        if len(classes) == MOST_CLASSES_TOLD:
             break
-    return tuple(found)
+    return tuple(classes)
 
 
 class _Classes:
@@ -146,18 +146,18 @@ class _Classes:
         if rules is not None:
             yield from self._decided(unit, rules, part)
             return
-        known = isinstance(program, UNTOUCHED)
+        untouched = isinstance(program, UNTOUCHED)
         for output in unit.element.outputs:
             if output != DROP:
                 yield (
                     output,
-                    replace(part, unknown=part.unknown or not known, rules={}, whole=False),
+                    replace(part, unknown=part.unknown or not untouched, rules={}, whole=False),
                 )
 
     def _rewritten(self, program: RewriteProgram, part: _Part) -> _Part:
-        known, boxes, whole = self.flow.rewrite(program), list[tuple[Box, Box]](), part.whole
+        rewriting, boxes, whole = self.flow.rewrite(program), list[tuple[Box, Box]](), part.whole
         for entered, now in part.boxes:
-            hits = known.cut(now)
+            hits = rewriting.cut(now)
             whole = whole and hits is not None
             for before, after in hits or [(now, now)]:
                 boxes.append((_narrowed(entered, before, part.touched), after))
@@ -177,11 +177,11 @@ class _Classes:
                 names += [rules.default_name] if rules.default == output else []
                 yield output, replace(part, rules=dict.fromkeys(names))
             return
-        found: dict[str, _Part] = {}
+        parts: dict[str, _Part] = {}
         for entered, now in part.boxes:
             for number, piece, exact in _takers(rules, now):
                 out = rules.output(number)
-                into = found.setdefault(out, _Part([], part.whole, part.touched))
+                into = parts.setdefault(out, _Part([], part.whole, part.touched))
                 into.whole = into.whole and exact
                 into.rules[rules.name(number)] = None
                 if len(into.boxes) < MOST_BOXES:
@@ -190,8 +190,8 @@ class _Classes:
                     into.whole = False
         order = dict.fromkeys((*rules.outputs, rules.default))
         for output in order:
-            if output in found:
-                yield output, found[output]
+            if output in parts:
+                yield output, parts[output]
 
 
 def _dropper(unit: Unit, output: str, done: Decision) -> str:

@@ -100,15 +100,15 @@ class _Cutter:
 
     def _entered_from(self, nf: str, port: str) -> frozenset[str]:
         """The access switches whose hosts' packets can enter an NF port."""
-        found: set[str] = set()
+        entered: set[str] = set()
         for traffic in self.graph.traffic:
             first = self.next_port.get((traffic.ingress, ""))
             if first is None or (first.node, first.port) not in self.ways:
                 continue
             if nx.has_path(self.ways, (first.node, first.port), (nf, port)):
                 hosts = self.graph.endpoints[traffic.ingress].hosts
-                found.update(self.access[host] for host in hosts)
-        return frozenset(found)
+                entered.update(self.access[host] for host in hosts)
+        return frozenset(entered)
 
     def _needs_server(self, nf: str, port: str) -> bool:
         """Whether anything stateful is reachable for a packet that enters this port."""
@@ -197,7 +197,7 @@ class _Cutter:
         Empty when there is nothing to tell apart: no state behind, or the packets change on the way
         there, or none passes by.
         """
-        found: list[tuple[Port, Element, frozenset[str]]] = []
+        later: list[tuple[Port, Element, frozenset[str]]] = []
         elements: ElementGraph = self.elements(nf, port)
         states = [
             e.program for e in elements.elements.values() if isinstance(e.program, StatefulProgram)
@@ -221,14 +221,14 @@ class _Cutter:
                 )
                 if not passing:
                     return []
-                found.append((at, first, passing))
+                later.append((at, first, passing))
             elif not all(
                 isinstance(e.program, FilterProgram | RouteProgram)
                 for e in elements.elements.values()
             ):
                 return []
             at = self._only_way(at.node, at.port)
-        return found if at is not None and len(found) <= _MOST_ASKED else []
+        return later if at is not None and len(later) <= _MOST_ASKED else []
 
     def _only_way(self, nf: str, port: str) -> Port | None:
         """Where all packets go that leave an NF; None when they may go to several places."""

@@ -124,15 +124,15 @@ CHOICES: tuple[Choice, ...] = (in_order(DST, SRC, SERVICE, FLAGS, SRC_PORT), few
 def copies(shapes: Sequence[Shape], memo: Memo) -> list[int]:
     """About how many branches each rule would be in: pairs of address prefixes, times its ports'."""
     packed = b"".join(memo.each("packed shape", shapes, _packed))
-    found, *addresses = np.frombuffer(packed, np.int64).reshape(-1, 5).T
+    copied, *addresses = np.frombuffer(packed, np.int64).reshape(-1, 5).T
     for value, length in (addresses[:2], addresses[2:]):
         asked = np.unique(value << 6 | length) >> 6
         values = asked[asked >= 0]
         inside = np.searchsorted(values, value + (1 << 32 - length)) - np.searchsorted(
             values, value
         )
-        found = found * np.where(value >= 0, inside, len(values) + 1)
-    return found.tolist()
+        copied = copied * np.where(value >= 0, inside, len(values) + 1)
+    return copied.tolist()
 
 
 def _packed(shape: Shape) -> bytes:
@@ -229,24 +229,24 @@ class Builder:
     def _numbered(self, shapes: list[Shape], contents: list[object]) -> _Listed:
         """Most rules are where they were in the last list."""
         before = self._listed
-        found = _Listed(shapes, contents, [0] * len(shapes), [0] * len(shapes))
+        numbered = _Listed(shapes, contents, [0] * len(shapes), [0] * len(shapes))
         places: Iterable[int] = range(len(shapes))
         if len(before.shapes) == len(shapes):
-            found.kinds, found.numbers = list(before.kinds), list(before.numbers)
+            numbered.kinds, numbered.numbers = list(before.kinds), list(before.numbers)
             places = {*differing(before.shapes, shapes), *differing(before.contents, contents)}
         for at in places:
-            kind = found.kinds[at] = self._kind(shapes[at])
+            kind = numbered.kinds[at] = self._kind(shapes[at])
             content = kind, contents[at]
-            found.numbers[at] = self._numbers.setdefault(content, len(self._numbers))
-        return found
+            numbered.numbers[at] = self._numbers.setdefault(content, len(self._numbers))
+        return numbered
 
     def _kind(self, shape: Shape) -> int:
         """Equal shapes have one number; to look them up by value is slow, so objects are known, too."""
-        known = self._shapes.get(id(shape))
-        if known is None:
+        remembered = self._shapes.get(id(shape))
+        if remembered is None:
             kind = self._kinds.setdefault(shape, len(self._kinds))
-            known = self._shapes[id(shape)] = shape, kind
-        return known[1]
+            remembered = self._shapes[id(shape)] = shape, kind
+        return remembered[1]
 
     def _forget(self) -> None:
         self._was_too_large = False
@@ -267,10 +267,10 @@ class Builder:
         if self._looked_at > MOST_LOOKED_AT:
             raise TakesTooLong
         asked_before = (words, *map(numbers.__getitem__, rules))
-        known = self._memo.get(asked_before)
-        if known is None:
-            known = self._memo[asked_before] = self._reduced(shapes, numbers, rules, words)
-        return known
+        remembered = self._memo.get(asked_before)
+        if remembered is None:
+            remembered = self._memo[asked_before] = self._reduced(shapes, numbers, rules, words)
+        return remembered
 
     def _reduced(
         self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], words: tuple[int, ...]
@@ -296,10 +296,10 @@ class Builder:
         if not asked:
             return -1 - numbers[rules[0]]
         key = (asked, *map(numbers.__getitem__, rules))
-        found = self._memo.get(key)
-        if found is None:
-            found = self._memo[key] = self._split(shapes, numbers, rules, asked)
-        return found
+        node = self._memo.get(key)
+        if node is None:
+            node = self._memo[key] = self._split(shapes, numbers, rules, asked)
+        return node
 
     def _split(
         self, shapes: Sequence[Shape], numbers: list[int], rules: list[int], asked: tuple[int, ...]

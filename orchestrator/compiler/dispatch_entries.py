@@ -71,16 +71,16 @@ def dispatch_entries(
         how = "by_class" if pool is None else "by_owner_or_class"
     yield SymbolicEntry("dispatch.spread", (mine,), f"dispatch.{how}", (), 0, f"to {target}")
     if pool is not None:
-        owned = [(mac_of(own.core), own) for found in maps for own in found.slices]
+        owned = [(mac_of(own.core), own) for classes in maps for own in classes.slices]
         yield from _owners(wiring, segment, pool, len(cores), owned, to_core)
     if len(maps) == 1:
         yield from slices(segment, maps[0].slices)
         return
-    for found in maps:
+    for classes in maps:
         inner = new_segment(target)
-        first = _BASE_PRIORITY + (_SPACES if found.is_space else 0)
-        words = "flow space" if found.is_space else " + ".join(found.traffics) or "all others"
-        for region in found.regions or (Region(None, None),):
+        first = _BASE_PRIORITY + (_SPACES if classes.is_space else 0)
+        words = "flow space" if classes.is_space else " + ".join(classes.traffics) or "all others"
+        for region in classes.regions or (Region(None, None),):
             yield SymbolicEntry(
                 "dispatch.classes",
                 (mine, *_region_keys(region, from_outside)),
@@ -89,7 +89,7 @@ def dispatch_entries(
                 first + specificity(region),
                 f"to {target}: {words}",
             )
-        yield from slices(inner, found.slices)
+        yield from slices(inner, classes.slices)
 
 
 def _owners(

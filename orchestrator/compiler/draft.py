@@ -33,8 +33,8 @@ class Draft:
         for traffic in graph.traffic:
             box = box_of(traffic.match)
             self.traffic.setdefault(traffic.ingress, []).extend([] if box is None else [box])
-            known = self.versions.get(traffic.ingress, frozenset())
-            self.versions[traffic.ingress] = known | traffic.match.kind.versions
+            versions = self.versions.get(traffic.ingress, frozenset())
+            self.versions[traffic.ingress] = versions | traffic.match.kind.versions
         self.flow = HeaderFlow(self.units, self.arcs, self.entries, self.traffic, memo)
         self.removed: list[Removed] = []
         self.unmet: list[Removed] = []

@@ -74,12 +74,12 @@ def _start(endpoint: str, switch: str) -> str:
 
 def _edges(cuts: Cuts) -> list[tuple[str, str, str]]:
     """(from, to, output); outputs of one pair of units together."""
-    found: dict[tuple[str, str], list[str]] = {}
+    labels: dict[tuple[str, str], list[str]] = {}
     for entry in cuts.entries:
-        found[_start(entry.endpoint, entry.switch), entry.target] = []
+        labels[_start(entry.endpoint, entry.switch), entry.target] = []
     for arc in cuts.arcs:
-        found.setdefault((arc.source, arc.target), []).append(arc.output)
-    return [(a, b, "\n".join(outputs)) for (a, b), outputs in found.items()]
+        labels.setdefault((arc.source, arc.target), []).append(arc.output)
+    return [(a, b, "\n".join(outputs)) for (a, b), outputs in labels.items()]
 
 
 def _positions(cuts: Cuts) -> dict[str, tuple[int, int]]:
@@ -88,7 +88,7 @@ def _positions(cuts: Cuts) -> dict[str, tuple[int, int]]:
     for source, target, _ in _edges(cuts):
         order.add_edge(source, target)
     rows: dict[str, int] = {}
-    found: dict[str, tuple[int, int]] = {}
+    positions: dict[str, tuple[int, int]] = {}
     taken: set[tuple[int, int]] = set()
     for column, names in enumerate(nx.topological_generations(order)):
         for name in sorted(
@@ -101,8 +101,8 @@ def _positions(cuts: Cuts) -> dict[str, tuple[int, int]]:
                 row = max((r for _, r in taken), default=-2) + 2 if taken else 0
             rows[name] = row
             taken.add((column, row))
-            found[name] = (column, row)
-    return found
+            positions[name] = (column, row)
+    return positions
 
 
 def _label(name: str, unit: Unit | None) -> str:

@@ -40,7 +40,7 @@ def fabric_programs(fabric: Fabric) -> dict[str, PipelineProgram]:
 def _around(fabric: Fabric) -> Mapping[str, Sequence[TableEntry]]:
     """By switch: what is behind its ports, and for which gateways it answers."""
     topology = fabric.topology
-    found: dict[str, list[TableEntry]] = defaultdict(list)
+    around: dict[str, list[TableEntry]] = defaultdict(list)
     for link in topology.links:
         for near, port, far in ((link.a, link.a_port, link.b), (link.b, link.b_port, link.a)):
             if near in topology.switches:
@@ -48,15 +48,15 @@ def _around(fabric: Fabric) -> Mapping[str, Sequence[TableEntry]]:
                 me = topology.switches[near].id
                 key, param = ("ingress_port", Exact(port)), ("switch_id", me)
                 origin = f"link to {far}"
-                found[near].append(TableEntry("port.ports", (key,), side, (param,), 0, origin))
+                around[near].append(TableEntry("port.ports", (key,), side, (param,), 0, origin))
     for name, at in fabric.attachments.items():
         if name in topology.hosts:
-            found[at.switch] += (
+            around[at.switch] += (
                 answer(at.port, gateway.version, int(gateway), f"gateway of {name}")
                 for gateway in topology.hosts[name].gateways
                 for answer in (neighbor_entry, echo_entry)
             )
-    return found
+    return around
 
 
 def _side(topology: Topology, far: str) -> str:

@@ -171,29 +171,29 @@ def shadowed(rules: FirstMatch, memo: Memo, where: Hashable = None) -> dict[int,
     that meet none of those that are new or gone since.
     """
     place = ("shadowed", where)
-    known = memo.last(place) if where is not None else None
-    found = _still_shadowed(known[0], known[1], rules) if known is not None else None
-    if found is None:  # once a list: an access list at a thousand ingress switches is one
-        found = memo.of("shadows", rules, lambda rules: _shadows(rules, range(len(rules.boxes))))
+    last = memo.last(place) if where is not None else None
+    shadows = _still_shadowed(last[0], last[1], rules) if last is not None else None
+    if shadows is None:  # once a list: an access list at a thousand ingress switches is one
+        shadows = memo.of("shadows", rules, lambda rules: _shadows(rules, range(len(rules.boxes))))
     if where is not None:
-        memo.keep(place, (rules, found))
-    return found.by
+        memo.keep(place, (rules, shadows))
+    return shadows.by
 
 
 def _shadows(rules: FirstMatch, numbers: Iterable[int]) -> Shadows:
-    found = Shadows({}, {})
+    shadows = Shadows({}, {})
     for number in numbers:
         box = rules.boxes[number]
         if box is None:
-            found.by[number] = ()
+            shadows.by[number] = ()
             continue
         before = [n for n in rules.index.meeting(box) if n < number]
         covering = _covering(rules, number, box, before)
         if isinstance(covering, PacketPoint):
-            found.free[number] = covering
+            shadows.free[number] = covering
         elif covering is not None:
-            found.by[number] = covering
-    return found
+            shadows.by[number] = covering
+    return shadows
 
 
 def _still_shadowed(old: FirstMatch, was: Shadows, rules: FirstMatch) -> Shadows | None:

@@ -97,10 +97,10 @@ class HeaderFlow:
         """A program as a first-match list; None when it is none or is not looked into."""
         if not isinstance(program, FilterProgram | RouteProgram):
             return None
-        known = self._lists.get(id(program))
-        if known is None:
-            known = self._lists[id(program)] = (program, first_match(program, self.memo))
-        return known[1]
+        remembered = self._lists.get(id(program))
+        if remembered is None:
+            remembered = self._lists[id(program)] = (program, first_match(program, self.memo))
+        return remembered[1]
 
     def know(self, program: Program, rules: FirstMatch) -> None:
         """Be told what `rules` would find out."""
@@ -108,10 +108,10 @@ class HeaderFlow:
 
     def rewrite(self, program: RewriteProgram) -> _Rewrite:
         """A rewrite by its addresses."""
-        known = self._images.get(id(program))
-        if known is None:
-            known = self._images[id(program)] = (program, _Rewrite(program))
-        return known[1]
+        remembered = self._images.get(id(program))
+        if remembered is None:
+            remembered = self._images[id(program)] = (program, _Rewrite(program))
+        return remembered[1]
 
     def arrives(self, unit: str, box: Box) -> bool:
         """Whether a packet of a box (its headers when it gets there) may arrive at a unit."""
@@ -226,7 +226,7 @@ class _Rewrite:
 
     def cut(self, box: Box) -> list[tuple[Box, Box]] | None:
         """The pieces of a box, before and after; None when there are too many."""
-        left, found = [box], list[tuple[Box, Box]]()
+        left, pieces = [box], list[tuple[Box, Box]]()
         for number, (shapes, old, new, version) in enumerate(self.pairs):
             n, width = self.field, (1 << ADDRESS_SHIFT[version]) - 1
             if not shapes & box.shapes or not box.low[n] <= old <= box.high[n]:
@@ -237,11 +237,11 @@ class _Rewrite:
                 if hit is not None:
                     low = (*hit.low[:n], new, *hit.low[n + 1 :])
                     high = (*hit.high[:n], new | width, *hit.high[n + 1 :])
-                    found.append((hit, hit._replace(low=low, high=high)))
+                    pieces.append((hit, hit._replace(low=low, high=high)))
             left = [rest for piece in left for rest in piece.subtract(asked)]
             if len(left) > MOST_PIECES:
                 return None
-        return [*((piece, piece) for piece in left), *found]
+        return [*((piece, piece) for piece in left), *pieces]
 
     def images(self, box: Box) -> Iterator[Box]:
         """What a box's packets become: at least that."""

@@ -129,12 +129,12 @@ def diagram_of(
     asked_for = program.matches
     if len(rules) < len(asked_for):
         asked_for = [asked_for[i] for i in rules]
-    found = memo.each("shape of a match", asked_for, _shape)
-    plain = costs.plain(len(rules) if costs.ranges else sum(_expanded(s) for s, _ in found))
-    asked = max(map(itemgetter(1), found), default=0)
+    shapes = memo.each("shape of a match", asked_for, _shape)
+    plain = costs.plain(len(rules) if costs.ranges else sum(_expanded(s) for s, _ in shapes))
+    asked = max(map(itemgetter(1), shapes), default=0)
     if plain - costs.decided(asked, asked, 0) <= costs.least_gain:
         return None  # not even the smallest tree that asks for all that a rule does
-    suited = [(i, shape) for i, (shape, _) in zip(rules, found, strict=True) if shape is not None]
+    suited = [(i, shape) for i, (shape, _) in zip(rules, shapes, strict=True) if shape is not None]
     unsuited = set(rules).difference(i for i, _ in suited) if len(suited) < len(rules) else ()
     limit = min(MOST_BRANCHES, sum(room))
     tried = -1

@@ -150,28 +150,28 @@ class Box(NamedTuple):
             if self.shapes & wanted:
                 shape = self.shapes & wanted & -(self.shapes & wanted)
                 break
-        found = {"shape": shape, "version": version_of(shape)}
+        fields = {"shape": shape, "version": version_of(shape)}
         for number, (name, _, having) in enumerate(FIELDS):
             if having & shape:
                 free = self.low[number] == 0 and self.high[number] == _HIGHEST[number]
-                found[name] = _USUAL.get(name, self.low[number]) if free else self.low[number]
+                fields[name] = _USUAL.get(name, self.low[number]) if free else self.low[number]
         if shape & _IP:
-            found["protocol"] = protocol_of(shape, found["protocol"])
+            fields["protocol"] = protocol_of(shape, fields["protocol"])
         if shape & _PLAIN:
-            found["protocol"] = next(
+            fields["protocol"] = next(
                 p
                 for p in range(self.low[_PROTOCOL], self.high[_PROTOCOL] + 1)
                 if p not in _own_protocols(shape)
             )
         if shape & OTHER:
             low = max(self.low[_ETHER_TYPE], 0x0806 if self.high[_ETHER_TYPE] >= 0x0806 else 0)
-            found["ether_type"] = next(t for t in (low, low + 1) if t not in _ETHER_TYPES.values())
+            fields["ether_type"] = next(t for t in (low, low + 1) if t not in _ETHER_TYPES.values())
         for name in ("src", "dst"):
-            if name in found:
-                found[name] >>= ADDRESS_SHIFT[found["version"]]
+            if name in fields:
+                fields[name] >>= ADDRESS_SHIFT[fields["version"]]
         if shape & _TCP:
-            found["tcp_flags"] = self.flags[0] if self.flags[1] else 0x02
-        return found
+            fields["tcp_flags"] = self.flags[0] if self.flags[1] else 0x02
+        return fields
 
 
 _PLAIN = _bits("plain")
@@ -303,12 +303,12 @@ class HeaderSet:
     @classmethod
     def of(cls, *matches: Match, limit: int = 100_000) -> HeaderSet:
         """The packets that meet any of the matches."""
-        found = cls((), limit)
+        united = cls((), limit)
         for match in matches:
             box = box_of(match)
             if box is not None:
-                found = found.unite(cls((box,), limit))
-        return found
+                united = united.unite(cls((box,), limit))
+        return united
 
     def __bool__(self) -> bool:
         return bool(self.boxes)
@@ -321,8 +321,8 @@ class HeaderSet:
 
     def intersect(self, other: HeaderSet) -> HeaderSet:
         """Packets in both."""
-        found = (a.intersect(b) for a in self.boxes for b in other.boxes)
-        return self._new(box for box in found if box is not None)
+        common = (a.intersect(b) for a in self.boxes for b in other.boxes)
+        return self._new(box for box in common if box is not None)
 
     def subtract(self, other: HeaderSet) -> HeaderSet:
         """Packets that are not in the other."""
@@ -364,13 +364,13 @@ class HeaderSet:
 
     def before_rewrite(self, field: str, pairs: Sequence[tuple[int, int, int]]) -> HeaderSet:
         """The packets that become one of its packets when addresses are replaced."""
-        found: HeaderSet = self
+        before: HeaderSet = self
         for old, _ in _address_points(field, pairs):
-            found = found.subtract(HeaderSet((old,), self.limit))
+            before = before.subtract(HeaderSet((old,), self.limit))
         for old, new in _address_points(field, pairs):
             hit = self.intersect(HeaderSet((new,), self.limit))
-            found = found.unite(hit._moved(field, old))
-        return found
+            before = before.unite(hit._moved(field, old))
+        return before
 
     def _moved(self, field: str, to: Box) -> HeaderSet:
         """Its packets, which all have one address, with another one."""

@@ -77,7 +77,7 @@ class Layout:
 
     def exits(self, start: str) -> tuple[str, ...]:
         """Targets on other devices (or here again) that a frame entering `start` can leave for."""
-        found: dict[str, None] = {}
+        exits: dict[str, None] = {}
         seen: set[str] = set()
         todo = [start]
         while todo:
@@ -87,9 +87,9 @@ class Layout:
             seen.add(name)
             step = self.steps[name]
             if step.is_exit:
-                found[step.target] = None
+                exits[step.target] = None
             todo.extend(reversed(step.next.values()))
-        return tuple(found)
+        return tuple(exits)
 
     def held(self, pipeline: Pipeline) -> Counter[str]:
         """Entries that its units may need, by table (an upper bound)."""

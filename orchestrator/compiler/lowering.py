@@ -57,5 +57,5 @@ def lower(
     for name, program in programs.items():
         if not pipelines[name].target.ranges:
             programs[name] = without_ranges(program)
-    paths = tuple(dict.fromkeys(found.path for found in wiring.paths.values()))
+    paths = tuple(dict.fromkeys(way.path for way in wiring.paths.values()))
     return Lowered(Symbolic(programs, workers, paths), wiring.layouts, wiring.paths)

@@ -111,8 +111,8 @@ def _entries_by_version(
 def count_pairs(first: FirstMatch, output: str, second: FirstMatch) -> int:
     """Traffic classes that two lists make: rules of the first that lead to the second, times theirs."""
     boxes = [b for b, out in zip(first.boxes, first.outputs, strict=True) if out == output]
-    found = sum(second.index.count(box) + 1 for box in boxes if box is not None)
-    return found + (len(second.boxes) + 1 if first.default == output else 0)
+    pairs = sum(second.index.count(box) + 1 for box in boxes if box is not None)
+    return pairs + (len(second.boxes) + 1 if first.default == output else 0)
 
 
 def merged(
@@ -185,28 +185,28 @@ def _product(
 
     def met(match: Match) -> list[tuple[Match, FilterRule]]:
         nonlocal room
-        box, found = box_of(match), list[tuple[Match, FilterRule]]()
+        box, meeting = box_of(match), list[tuple[Match, FilterRule]]()
         for number in others.index.meeting(box) if box is not None else ():
             both = meet(match, second.rules[number].match)
             if both is not None:
-                found.append((both, second.rules[number]))
+                meeting.append((both, second.rules[number]))
                 if both == match:
                     break
         else:
-            found += [(match, default)] if box is not None else []
-        room -= len(found)
+            meeting += [(match, default)] if box is not None else []
+        room -= len(meeting)
         if room < 0:
             raise _TooMany
-        return found
+        return meeting
 
     further: list[list[tuple[Match, FilterRule]]] = []
     for start in range(0, len(leading), _AT_ONCE):
         room = left
         try:
-            further += (found := memo.each(what, leading[start : start + _AT_ONCE], met))
+            further += (meeting := memo.each(what, leading[start : start + _AT_ONCE], met))
         except _TooMany:
             return None
-        left -= sum(map(len, found))
+        left -= sum(map(len, meeting))
         if left < 0:
             return None
 
@@ -238,11 +238,11 @@ def _reduced(
 ) -> FilterProgram:
     """Without rules that are shadowed, each rule only for the IP versions in which it is not."""
     alive: dict[int, set[int]] = {}
-    known = first_match(program, memo)
-    assert known is not None
+    own_rules = first_match(program, memo)
+    assert own_rules is not None
     for version in sorted(versions):
-        boxes = _within(version, known.boxes, memo)
-        gone = shadowed(known.only(boxes, memo), memo, (where, version))
+        boxes = _within(version, own_rules.boxes, memo)
+        gone = shadowed(own_rules.only(boxes, memo), memo, (where, version))
         for number in range(len(boxes)):
             if number not in gone:
                 alive.setdefault(number, set()).add(version)
@@ -341,8 +341,8 @@ def before_rewrite(
     asked = [getattr(rule.match, name) for rule in program.rules]
     if all(prefix is None or not prefix.length for prefix in asked):
         return program
-    known = first_match(program, memo)
-    assert known is not None
+    own_rules = first_match(program, memo)
+    assert own_rules is not None
     rules: list[FilterRule] = []
     for version, old, new in rewrite.pairs:
         bits = 32 if version == 4 else 128
@@ -350,7 +350,7 @@ def before_rewrite(
         box = box_of(_asking(name, to))
         assert box is not None
         whole = False
-        for number in known.index.meeting(box):
+        for number in own_rules.index.meeting(box):
             rule = program.rules[number]
             changed: dict[str, Any] = {name: at}
             match = replace(rule.match, **changed)

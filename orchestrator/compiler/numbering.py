@@ -151,8 +151,8 @@ class Numbering:
         source = _column(self._source)
         anew = moved.copy()
         anew[source[moved[_column(self._target)]]] = True
-        found: list[int] = np.nonzero(anew & (level > 0))[0].tolist()
-        return found
+        places: list[int] = np.nonzero(anew & (level > 0))[0].tolist()
+        return places
 
     def _node(self, number: int, level: _Column, name: _Names) -> DecisionNode:
         word, branches = self._plans[number]
@@ -172,9 +172,9 @@ def _column(numbers: array[int]) -> _Column:
 
 def _told_apart(names: _Names) -> _Names:
     """The same, but for those that are there before: they become the next that are free."""
-    found, first = np.unique(names, return_index=True)
-    if len(found) < len(names):
-        names, taken = names.copy(), set(found.tolist())
+    distinct, first = np.unique(names, return_index=True)
+    if len(distinct) < len(names):
+        names, taken = names.copy(), set(distinct.tolist())
         for at in np.setdiff1d(np.arange(len(names)), first).tolist():
             free = int(names[at])
             while free in taken:

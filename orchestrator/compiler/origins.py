@@ -18,12 +18,12 @@ def origin_entries(
     workers: Iterable[SymbolicWorker], fabric: Fabric
 ) -> Mapping[str, Sequence[SymbolicEntry]]:
     """By switch: MAC, SPI and SI of every way out of the service chains, at the port of their server."""
-    found: dict[str, dict[tuple[int, WayOut], SymbolicEntry]] = defaultdict(dict)
+    by_switch: dict[str, dict[tuple[int, WayOut], SymbolicEntry]] = defaultdict(dict)
     for worker in workers:
         switch, port = fabric.access(worker.server), fabric.port_of(worker.server, worker.core)
         for out in (chain.out for chain in worker.chains if chain.out):
             door = (("ingress_port", Exact(port)), ("mac", Exact(out.mac)))
-            found[switch][port, out] = SymbolicEntry(
+            by_switch[switch][port, out] = SymbolicEntry(
                 ORIGINS_TABLE,
                 (*door, ("spi", out.path), ("si", out.path)),
                 "flowtag_arrival.accept_tag",
@@ -31,4 +31,4 @@ def origin_entries(
                 0,
                 f"from {worker.server}",
             )
-    return {switch: tuple(entries.values()) for switch, entries in found.items()}
+    return {switch: tuple(entries.values()) for switch, entries in by_switch.items()}

@@ -38,21 +38,21 @@ class _Node:
 
 def fewest(runs: Sequence[KeyRun], bits: int) -> list[KeyPrefix]:
     """Prefixes of keys of so many bits, in their order; the runs are in order, too, and disjoint."""
-    found: list[KeyPrefix] = []
+    prefixes: list[KeyPrefix] = []
 
     def choose(node: _Node | None, key: int, length: int, inherited: int | None) -> None:
         if node is None:
             return
         if node.options and inherited not in node.options:
             inherited = max(node.options)
-            found.append(KeyPrefix(key, length, inherited))
+            prefixes.append(KeyPrefix(key, length, inherited))
         if node.halves:
             low, high = node.halves
             choose(low, key, length + 1, inherited)
             choose(high, key + (1 << bits - length - 1), length + 1, inherited)
 
     choose(_built(runs, 0, 1 << bits), 0, 0, None)
-    return found
+    return prefixes
 
 
 def _built(runs: Sequence[KeyRun], first: int, size: int) -> _Node | None:

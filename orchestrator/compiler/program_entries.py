@@ -197,10 +197,10 @@ class _RouteActions:
 
     def of(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
         """(action, parameters)."""
-        known = self._known.get((output, next_hop))
-        if known is None:
-            known = self._known[output, next_hop] = self._made(output, next_hop)
-        return known
+        action = self._known.get((output, next_hop))
+        if action is None:
+            action = self._known[output, next_hop] = self._made(output, next_hop)
+        return action
 
     def _made(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
         site = self._site

@@ -15,10 +15,10 @@ from orchestrator.model.symbolic import SymbolicEntry, SymbolicProgram, Unmade
 def without_ranges(program: SymbolicProgram) -> SymbolicProgram:
     """The program with as many entries for each as its ranges have prefixes, of the same priority."""
     sections = tuple(
-        found._replace(
-            parts=tuple(part._replace(entries=_within(part.entries)) for part in found.parts)
+        section._replace(
+            parts=tuple(part._replace(entries=_within(part.entries)) for part in section.parts)
         )
-        for found in program.sections
+        for section in program.sections
     )
     return replace(program, sections=sections, entries=_all(program.entries))
 

@@ -46,17 +46,17 @@ def drop_early(draft: Draft, name: str) -> None:
     if program is None:
         return
     able = {output: _can_drop(draft, target, {}) for output, target in draft.outputs(name).items()}
-    known = draft.flow.rules(program)
-    assert known is not None
+    matched = draft.flow.rules(program)
+    assert matched is not None
     answers = {
-        output: _dropped(draft, draft.arcs[name, output], known, output)
+        output: _dropped(draft, draft.arcs[name, output], matched, output)
         for output, can_drop in able.items()
         if can_drop
     }
     # Mostly no rule is meant for packets that are dropped later anyway.
     told = {o: iter(some) for o, some in answers.items() if any(map(itemgetter(0), some))}
     rules = list(program.rules)
-    for number, (rule, box) in enumerate(zip(rules, known.boxes, strict=True) if told else ()):
+    for number, (rule, box) in enumerate(zip(rules, matched.boxes, strict=True) if told else ()):
         dropped, later = next(told[rule.output]) if rule.output in told and box else (False, "")
         if dropped:
             origin = f"{rule.rule} & {later}" if later else rule.rule
@@ -86,25 +86,25 @@ def _dropped(draft: Draft, unit: str, rules: FirstMatch, output: str) -> list[tu
 
 def _all_behind(draft: Draft, unit: str) -> tuple[object, ...]:
     """All that packets may meet from a unit on, before a server."""
-    found: dict[str, object] = {}
+    behind: dict[str, object] = {}
     todo = [unit]
     while todo:
         name = todo.pop()
-        if name not in found:
+        if name not in behind:
             at, outputs = draft.units[name], draft.outputs(name)
-            found[name] = (name, at.kind, at.nf, Same(draft.program(name)), *outputs.items())
+            behind[name] = (name, at.kind, at.nf, Same(draft.program(name)), *outputs.items())
             todo += outputs.values() if at.kind != SERVER else ()
-    return tuple(found.values())
+    return tuple(behind.values())
 
 
-def _can_drop(draft: Draft, name: str, known: dict[str, bool]) -> bool:
+def _can_drop(draft: Draft, name: str, answers: dict[str, bool]) -> bool:
     """Whether switches may drop anything from here on, before a server sees it."""
-    if name in known:
-        return known[name]
+    if name in answers:
+        return answers[name]
     unit = draft.units[name]
     program = draft.program(name)
     if unit.kind == SERVER or program is None:
-        known[name] = False
+        answers[name] = False
         return False
     assert unit.element is not None
     outputs = draft.outputs(name)
@@ -112,8 +112,8 @@ def _can_drop(draft: Draft, name: str, known: dict[str, bool]) -> bool:
     if isinstance(program, FilterProgram):
         drops = drops or DROP in (program.default, *(rule.output for rule in program.rules))
     drops = drops or isinstance(program, RouteProgram)
-    known[name] = drops or any(_can_drop(draft, t, known) for t in outputs.values())
-    return known[name]
+    answers[name] = drops or any(_can_drop(draft, t, answers) for t in outputs.values())
+    return answers[name]
 
 
 def drop_unreached(draft: Draft, costs: Costs, name: str) -> None:
@@ -126,9 +126,9 @@ def drop_unreached(draft: Draft, costs: Costs, name: str) -> None:
     if _all_arrive(draft, name):
         return
     if (checked := draft.filter(name)) is not None:
-        known = draft.flow.rules(checked)
-        assert known is not None
-        boxes = list(known.boxes)
+        rules = draft.flow.rules(checked)
+        assert rules is not None
+        boxes = list(rules.boxes)
         names = [rule.rule for rule in checked.rules]
     elif isinstance(program, RewriteProgram):
         boxes = [draft.flow.rewrite(program).origin_box(i) for i in range(len(program.pairs))]

@@ -18,7 +18,7 @@ def why_on_runtimes(
     there = sorted({server.runtime for server in topology.servers.values()})
     if len(there) < 2:
         return {}
-    found: dict[str, str] = {}
+    why: dict[str, str] = {}
     for group, cores in zip(cuts.groups, plan.cores_of, strict=True):
         mine = topology.servers[cores[0].server].runtime
         types = dict.fromkeys(graph.nfs[name].type for name in group.nfs)
@@ -27,5 +27,5 @@ def why_on_runtimes(
             lacking = [each for each in types if each not in runtime(name).nf_types]
             if lacking:
                 reasons.append(f"{name} has no {', '.join(lacking)}")
-        found |= dict.fromkeys(group.units, "; ".join(reasons))
-    return found
+        why |= dict.fromkeys(group.units, "; ".join(reasons))
+    return why

@@ -96,12 +96,12 @@ class StoryTeller:
     stories: Sequence[Story]
     fabric: Fabric
 
-    def tell(self, found: WayClass) -> ClassStory:
+    def tell(self, way: WayClass) -> ClassStory:
         """The story of a class."""
         told = {story.unit: story for story in self.stories}
         steps: list[ClassStep] = []
-        nodes, before = [found.ingress], f"@{found.ingress}"
-        for decision in found.way:
+        nodes, before = [way.ingress], f"@{way.ingress}"
+        for decision in way.way:
             unit = self.cuts.units[decision.unit]
             story = told[decision.unit]
             at = self._node(decision.unit)
@@ -121,12 +121,12 @@ class StoryTeller:
             ends = {self.fabric.access(h): h for h in self.graph.endpoints[last.endpoint].hosts}
             if nodes[-1] not in ends:
                 nodes += self.fabric.path(nodes[-1], next(iter(ends)), 0)[1:]
-        packet = self.witness(found)
-        units = {decision.unit for decision in found.way}
+        packet = self.witness(way)
+        units = {decision.unit for decision in way.way}
         return ClassStory(
-            *(found.name, found.traffic, found.ingress, found.end),
-            HeaderSet(found.boxes).words(),
-            found.whole,
+            *(way.name, way.traffic, way.ingress, way.end),
+            HeaderSet(way.boxes).words(),
+            way.whole,
             words_of_packet(packet),
             {name: packet[name] for name, _, _ in FIELDS if name in packet},
             tuple(steps),
@@ -136,9 +136,9 @@ class StoryTeller:
             tuple(self._synthesis(units)),
         )
 
-    def witness(self, found: WayClass) -> dict[str, int]:
+    def witness(self, way: WayClass) -> dict[str, int]:
         """A packet of a class, between hosts of the graph where the class has such a one."""
-        traffic = next(t for t in self.graph.traffic if t.name == found.traffic)
+        traffic = next(t for t in self.graph.traffic if t.name == way.traffic)
         ends = {"src": traffic.ingress, "dst": traffic.egress}
         hosts: dict[str, list[tuple[int, int]]] = {
             side: [
@@ -148,7 +148,7 @@ class StoryTeller:
             ]
             for side, endpoint in ends.items()
         }
-        return likely(found.boxes, hosts)
+        return likely(way.boxes, hosts)
 
     def _node(self, unit: str) -> str:
         """The switch, or the server of the first core that its group has."""

@@ -107,9 +107,9 @@ class SwitchEntries:
         """The tree chosen for one of the arcs that this exit stands for."""
         for before in layout.steps.values():
             if step.name in before.next.values() and before.unit is not None:
-                found = self.wiring.tree_of.get((before.unit.id, step.target))
-                if found is not None:
-                    return found
+                tree = self.wiring.tree_of.get((before.unit.id, step.target))
+                if tree is not None:
+                    return tree
         return self.wiring.tree_of.get((f"@{layout.switch}", step.target), 0)
 
     def _delivery(

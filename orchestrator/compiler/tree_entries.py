@@ -102,7 +102,7 @@ class _Verdicts:
             output, name = program.rules[index].output, program.rules[index].rule
         action, params = verdict(site, output)
         before = bisect_left(program.diagram.weighed, index)
-        found: list[tuple[str, int | Ref]] = [("weighed", before)]
+        arguments: list[tuple[str, int | Ref]] = [("weighed", before)]
         if "segment" in params:
-            found.append(("target", params["segment"]))
-        return f"{site.instance}.tree.{action}", tuple(found), f"{site.nf}: {name}"
+            arguments.append(("target", params["segment"]))
+        return f"{site.instance}.tree.{action}", tuple(arguments), f"{site.nf}: {name}"

@@ -24,8 +24,8 @@ def worker_programs(wiring: Wiring, memo: Memo) -> Iterator[SymbolicWorker]:
         what = ("spec", len(cores), neighbors)
         spec = partial(_spec, len(cores), neighbors)
         nfs = {name: memo.of(what, wiring.functions[name], spec) for name in group.nfs}
-        found = {name: memo.of("places", wiring.functions[name], _places) for name in group.nfs}
-        places = {name: listed for name, listed in found.items() if listed}
+        places_of = {name: memo.of("places", wiring.functions[name], _places) for name in group.nfs}
+        places = {name: listed for name, listed in places_of.items() if listed}
         for core in cores:
             yield SymbolicWorker(core.server, core.index, nfs, chains, places)
         # Nothing leads to a standby before it takes over.

@@ -31,7 +31,7 @@ def adopt(source: ServiceGraph | Packed, network: ManagedNetwork, lead: Lead) ->
     name = source.bundle.graph if isinstance(source, Packed) else source.name
     presence, deployed = look(network), network.journal.deployed()
     strays = _strays(network, presence)
-    stray = next((found for found in strays if found.graph == name), None)
+    stray = next((one for one in strays if one.graph == name), None)
     if stray is None:
         there = "; ".join(map(str, strays)) or "none"
         raise DeploymentError(
@@ -82,9 +82,9 @@ def _manifest(network: ManagedNetwork, stray: Stray) -> SamplingSecret | None:
     with network.reading().device(stray.devices[0]) as driver:
         if driver.pipeline_cookie() is None:
             raise SwitchError(f"{stray.devices[0]}: runs no pipeline (has it restarted?)")
-        for found in driver.entries(MANIFESTS):
-            if dict(found.entry.keys).get("graph") == Exact(stray.graph_id):
-                secret = dict(found.entry.params)
+        for entry in driver.entries(MANIFESTS):
+            if dict(entry.entry.keys).get("graph") == Exact(stray.graph_id):
+                secret = dict(entry.entry.params)
                 return SamplingSecret(
                     stray.graph_id, secret["below"], secret["key0"], secret["key1"]
                 )
@@ -100,12 +100,12 @@ def _strays(network: ManagedNetwork, presence: Presence) -> tuple[Stray, ...]:
     return presence.strays(network.journal.known_ids())
 
 
-def forget(network: ManagedNetwork, found: tuple[Stray, ...]) -> Drift:
+def forget(network: ManagedNetwork, left: tuple[Stray, ...]) -> Drift:
     """Remove graphs that the journal does not know from all devices; those it knows stay as they are.
 
     Devices that do not answer are in the result's `waiting` or `unreachable`: they must be cleaned by
     another `forget` when they do.
     """
     switches, cores = tuple(network.topology.switches), network.cores
-    owed = tuple(Owed(stray.graph, stray.graph_id, switches, cores) for stray in found)
+    owed = tuple(Owed(stray.graph, stray.graph_id, switches, cores) for stray in left)
     return repair(network, network.journal.deployed(), owed=owed)

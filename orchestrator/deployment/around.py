@@ -83,7 +83,7 @@ def moves(old: Bundle, new: Bundle, away: Away) -> Iterator[str]:
     before, after = running_of(old), running_of(new)
     for nf, cores in before.cores_of.items():
         if not away.cores.keys().isdisjoint(cores) and nf in after.cores_of:
-            here, there = (", ".join(map(str, found)) for found in (cores, after.cores_of[nf]))
+            here, there = (", ".join(map(str, side)) for side in (cores, after.cores_of[nf]))
             yield f"{nf} moves from {here} to {there}"
     for unit, switch in before.device_of.items():
         if switch in away.devices and unit in after.device_of:

@@ -54,8 +54,8 @@ def _known(network: ManagedNetwork) -> tuple[str, ...]:
 
 
 def _check(
-    names: Collection[str], known: Collection[str], what: str = "switch, server or core"
+    names: Collection[str], devices: Collection[str], what: str = "switch, server or core"
 ) -> None:
-    problems = [unknown(what, name, tuple(known)) for name in names if name not in known]
+    problems = [unknown(what, name, tuple(devices)) for name in names if name not in devices]
     if problems:
         raise InputError(problems)

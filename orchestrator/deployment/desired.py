@@ -59,8 +59,8 @@ def desired(schema: Schema, placed: Iterable[Placed], device: str) -> State:
         return state
     session = sample_session(graphs[0].bundle, device)
     _add(state, clone_session_update(*session, p4r.Update.INSERT).entity)
-    for found in graphs:
-        for flood in found.bundle.programs.get(device, _NOTHING).floods:
+    for of_graph in graphs:
+        for flood in of_graph.bundle.programs.get(device, _NOTHING).floods:
             _add(state, flood_update(flood, p4r.Update.INSERT).entity)
     for graph, entry in desired_entries(graphs, device):
         identity, entity = schema.identified(entry, graph)
@@ -77,28 +77,28 @@ def sample_session(bundle: Bundle, device: str) -> CloneSession:
 def desired_entries(placed: Iterable[Placed], device: str) -> Iterator[tuple[str, TableEntry]]:
     """(graph, entry) of a switch's table entries; those that admit packets are last."""
     graphs = [p for p in placed if device in p.bundle.pipeline_of]
-    for found in graphs[:1]:
-        for entry in found.bundle.fabric.get(device, _NOTHING).entries:
+    for graph in graphs[:1]:
+        for entry in graph.bundle.fabric.get(device, _NOTHING).entries:
             yield OWNER, entry
-    for found in graphs:
-        if found.manifest is not None:
-            for entry in manifest_entries(found.manifest):
-                yield found.bundle.graph, entry
-        own = Own(found.bundle.graph_id)
-        for entry in found.bundle.programs.get(device, _NOTHING).entries:
+    for graph in graphs:
+        if graph.manifest is not None:
+            for entry in manifest_entries(graph.manifest):
+                yield graph.bundle.graph, entry
+        own = Own(graph.bundle.graph_id)
+        for entry in graph.bundle.programs.get(device, _NOTHING).entries:
             if own(entry):  # a journal of before bundles were checked may hold others
-                yield found.bundle.graph, entry
-    for found in graphs:
-        for entry in found.bundle.programs.get(device, _NOTHING).activation:
-            yield found.bundle.graph, entry
+                yield graph.bundle.graph, entry
+    for graph in graphs:
+        for entry in graph.bundle.programs.get(device, _NOTHING).activation:
+            yield graph.bundle.graph, entry
 
 
 def late(schema: Schema, placed: Iterable[Placed], device: str) -> frozenset[bytes]:
     """The entities that put graphs in force on a switch: they are written after all others."""
     return frozenset(
-        schema.identified(entry, found.bundle.graph)[1]
-        for found in placed
-        for entry in found.bundle.programs.get(device, _NOTHING).activation
+        schema.identified(entry, graph.bundle.graph)[1]
+        for graph in placed
+        for entry in graph.bundle.programs.get(device, _NOTHING).activation
     )
 
 
@@ -107,11 +107,11 @@ def present(entities: Iterable[p4r.Entity], expected: Mapping[bytes, bytes] | No
 
     Entities that are byte for byte as expected are not looked into, and share its bytes.
     """
-    known = {entity: identity for identity, entity in (expected or {}).items()}
+    identities = {entity: identity for identity, entity in (expected or {}).items()}
     state: State = {}
     for entity in entities:
         data = entity.SerializeToString(deterministic=True)
-        identity = known.get(data)
+        identity = identities.get(data)
         if identity is None or expected is None:
             identity, data = identify(entity)
         else:

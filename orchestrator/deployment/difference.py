@@ -68,10 +68,10 @@ def difference(wanted: Mapping[bytes, bytes], there: Mapping[bytes, bytes]) -> D
     inserted: list[bytes] = []
     modified: list[tuple[bytes, bytes]] = []
     for identity, entity in wanted.items():
-        found = there.get(identity)
-        if found is None:
+        present = there.get(identity)
+        if present is None:
             inserted.append(entity)
-        elif found != entity:
-            modified.append((found, entity))
+        elif present != entity:
+            modified.append((present, entity))
     deleted = [entity for identity, entity in there.items() if identity not in wanted]
     return Difference(tuple(inserted), tuple(modified), tuple(reversed(deleted)))

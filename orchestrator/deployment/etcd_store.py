@@ -53,7 +53,7 @@ def parse_store(address: str) -> EtcdPlace:
     """`etcd://host:port[,host:port][/prefix][?ca=F&certificate=F&key=F&secret=F]`."""
     parts = urlsplit(address)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    known = ("ca", "certificate", "key", "name", "secret")
+    option_names = ("ca", "certificate", "key", "name", "secret")
     endpoints = tuple(filter(None, parts.netloc.split(",")))
     problems = [f"--store: '{parts.scheme}' is no store (etcd)"] if parts.scheme != "etcd" else []
     problems += [
@@ -62,8 +62,8 @@ def parse_store(address: str) -> EtcdPlace:
         if not endpoint.rpartition(":")[0] or not endpoint.rpartition(":")[2].isdigit()
     ]
     problems += [
-        f"--store: unknown option '{name}' (known: {', '.join(known)})"
-        for name in sorted(options.keys() - set(known))
+        f"--store: unknown option '{name}' (known: {', '.join(option_names)})"
+        for name in sorted(options.keys() - set(option_names))
     ]
     if bool(options.get("certificate")) != bool(options.get("key")):
         problems.append("--store: certificate and key belong together")
@@ -95,15 +95,15 @@ class EtcdStore:
     def read(self, prefix: str = "") -> dict[str, bytes]:
         """Keys with a prefix and their values, as of one moment."""
         pairs, revision = self._client.range(self._data + prefix)
-        found: dict[str, bytes] = {}
+        values: dict[str, bytes] = {}
         for pair in pairs:
             sealed = pair.value[1:]
             if pair.value[:1] == _CHUNKED:
                 parts, _ = self._client.range(sealed.decode(), revision)
                 sealed = b"".join(part.value for part in parts)
             name = pair.key.removeprefix(self._data)
-            found[name] = self._decrypted(name, sealed)
-        return found
+            values[name] = self._decrypted(name, sealed)
+        return values
 
     @contextmanager
     def lead(self, who: str, wait_s: float = LEAD_WAIT_S) -> Generator[Leadership]:
@@ -116,8 +116,8 @@ class EtcdStore:
 
     def leader(self) -> str:
         """Whose the key is."""
-        found = self._client.get(self._leader)
-        return "" if found is None else _name_of(found.value)
+        pair = self._client.get(self._leader)
+        return "" if pair is None else _name_of(pair.value)
 
     def clear(self) -> None:
         """Forget everything; whoever leads does so no longer."""

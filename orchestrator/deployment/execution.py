@@ -411,12 +411,12 @@ def _compare_epoch(graph: str, driver: PipelineDriver, change: Change) -> None:
     if EPOCH_TABLE not in driver.schema.tables:
         return
     wanted = identity(driver.schema, _table_entry(change.item))
-    found = [
+    epochs = [
         installed.entry
         for installed in driver.entries(EPOCH_TABLE)
         if identity(driver.schema, installed.entry) == wanted
     ]
-    there = _epoch(found[0] if found else None)
+    there = _epoch(epochs[0] if epochs else None)
     expected = _epoch(change.before)
     if there != expected:
         raise DeploymentError(
@@ -432,10 +432,10 @@ def _hits(driver: PipelineDriver, entries: Sequence[TableEntry]) -> int:
     assert schema is not None
     mine = {identity(schema, entry) for entry in entries}
     return sum(
-        found.packets or 0
+        counted.packets or 0
         for table in {entry.table for entry in entries}
-        for found in driver.entries(table)
-        if identity(schema, found.entry) in mine
+        for counted in driver.entries(table)
+        if identity(schema, counted.entry) in mine
     )
 
 

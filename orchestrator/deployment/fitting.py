@@ -41,7 +41,7 @@ _OWN = frozenset({"tls", "target", "pipeline"})
 """What may differ from the topology that a bundle was compiled for; what runs says the pipelines."""
 
 
-def for_network(packed: Packed, topology: Topology, known: Collection[Build] = ()) -> Bundle:
+def for_network(packed: Packed, topology: Topology, own_builds: Collection[Build] = ()) -> Bundle:
     """The bundle with the targets of this network; InputError when it was compiled for another one.
 
     `known` are pipelines that run there.
@@ -56,7 +56,7 @@ def for_network(packed: Packed, topology: Topology, known: Collection[Build] = (
         raise InputError(
             f"{source}: does not say which topology it was compiled for: write it with `compile -o`"
         )
-    _check_pipelines_made(packed, known)
+    _check_pipelines_made(packed, own_builds)
     problems = [*_differences(packed.topology, topology), *_strangers(bundle, topology)]
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -98,14 +98,14 @@ def beside(
     return renumbered(bundle, free_id if bundle.graph_id in taken else bundle.graph_id)
 
 
-def _check_pipelines_made(packed: Packed, known: Collection[Build]) -> None:
+def _check_pipelines_made(packed: Packed, own_builds: Collection[Build]) -> None:
     """A pipeline that a bundle brings decides over every packet of a switch, so it must be one of ours.
 
     It is when it runs here already, when p4c makes it again, or when somebody who is trusted signed it.
     """
     targets = dict(packed.bundle.pipeline_of.values())
     for made in packed.bundle.builds:
-        if packed.trusted or made in known:
+        if packed.trusted or made in own_builds:
             continue
         name, target = made.name, lookup(targets[made.name])
         try:

@@ -55,10 +55,10 @@ class StateReplication:
             source.replicate(self._request(vnf_pb2.ReplicateRequest.STOP))
 
     def _request(self, phase: vnf_pb2.ReplicateRequest.Phase) -> vnf_pb2.ReplicateRequest:
-        found = self.following
-        request = vnf_pb2.ReplicateRequest(phase=phase, id=found.id, variant=found.variant)
-        request.nfs.append(f"{found.graph}/{found.nf}")
-        request.scope.CopyFrom(found.scope.message())
+        following = self.following
+        request = vnf_pb2.ReplicateRequest(phase=phase, id=following.id, variant=following.variant)
+        request.nfs.append(f"{following.graph}/{following.nf}")
+        request.scope.CopyFrom(following.scope.message())
         return request
 
 
@@ -106,11 +106,11 @@ def take_over(network: NetworkDriver, step: MoveState) -> list[Moved]:
     return [Moved(step.move, records, 0, 0, 0, 0, lost=lost, from_standby=True)]
 
 
-def state_of(network: NetworkDriver, found: Following) -> str:
+def state_of(network: NetworkDriver, following: Following) -> str:
     """How it goes, as its primary tells it; "": it does not answer."""
     try:
-        with network.worker(found.source) as source:
-            told = source.status().replications.get(found.id)
+        with network.worker(following.source) as source:
+            told = source.status().replications.get(following.id)
     except ServerError:
         return ""
     if told is None:

@@ -148,15 +148,15 @@ class Journal:
 
     def intent(self) -> Intent | None:
         """The change under way, or that was under way when its controller ended."""
-        found = self.store.read(_TRANSACTION)
-        if _INTENT not in found:
+        stored = self.store.read(_TRANSACTION)
+        if _INTENT not in stored:
             return None
-        raw = _object(found[_INTENT])
+        raw = _object(stored[_INTENT])
         new = None
-        if _NEW in found:
-            source = found.get(_NEW_SOURCE, b"")
-            new = self._graph(raw["graph"], raw["new"], found[_NEW], source)
-        progress = _object(found.get(_PROGRESS, b'{"stage": -1, "undoing": false}'))
+        if _NEW in stored:
+            source = stored.get(_NEW_SOURCE, b"")
+            new = self._graph(raw["graph"], raw["new"], stored[_NEW], source)
+        progress = _object(stored.get(_PROGRESS, b'{"stage": -1, "undoing": false}'))
         return Intent(
             raw["graph"],
             new,
@@ -170,7 +170,7 @@ class Journal:
 
     def owed(self) -> tuple[Owed, ...]:
         """What removed graphs may still have on devices that did not answer."""
-        found = (_object(value) for _, value in sorted(self.store.read(_OWED).items()))
+        documents = (_object(value) for _, value in sorted(self.store.read(_OWED).items()))
         return tuple(
             Owed(
                 raw["graph"],
@@ -178,23 +178,23 @@ class Journal:
                 tuple(_devices(raw)),
                 tuple(Core(server, index) for server, index in raw["cores"]),
             )
-            for raw in found
+            for raw in documents
         )
 
     def cordoned(self) -> tuple[str, ...]:
         """Names of devices and cores that placement keeps off."""
-        found = self.store.read(_CORDONED).get(_CORDONED)
-        return () if found is None else tuple(_object(found)["names"])
+        stored = self.store.read(_CORDONED).get(_CORDONED)
+        return () if stored is None else tuple(_object(stored)["names"])
 
     def known_ids(self, deployed: Mapping[str, Deployed] | None = None) -> set[int]:
         """Ids of graphs that may be on devices: deployed (if those are known), owed, being changed."""
         graphs = self.deployed() if deployed is None else deployed
-        known = {found.bundle.graph_id for found in graphs.values()}
-        known |= {owed.graph_id for owed in self.owed()}
+        ids = {graph.bundle.graph_id for graph in graphs.values()}
+        ids |= {owed.graph_id for owed in self.owed()}
         intent = self.intent()
         if intent is not None and intent.new is not None:
-            known.add(intent.new.bundle.graph_id)
-        return known
+            ids.add(intent.new.bundle.graph_id)
+        return ids
 
     def free_graph_id(self, deployed: Mapping[str, Deployed] | None = None) -> int:
         """The smallest id of no graph that may be on devices, as `known_ids` says."""
@@ -218,15 +218,15 @@ class Journal:
         """The network is gone, and all that was on it."""
         self.store.clear()
 
-    def _deployed(self, found: dict[str, bytes]) -> dict[str, Deployed]:
+    def _deployed(self, stored: dict[str, bytes]) -> dict[str, Deployed]:
         graphs = {
             name: self._graph(
                 name,
                 _object(value),
-                found.get(f"{key}{_BUNDLE}", b""),
-                found.get(f"{key}{_SOURCE}", b""),
+                stored.get(f"{key}{_BUNDLE}", b""),
+                stored.get(f"{key}{_SOURCE}", b""),
             )
-            for key, value in found.items()
+            for key, value in stored.items()
             if not key.endswith((_BUNDLE, _SOURCE)) and (name := key.removeprefix(_GRAPHS))
         }
         return dict(sorted(graphs.items(), key=lambda item: item[1].bundle.graph_id))
@@ -239,8 +239,8 @@ class Journal:
 
     def _bundle(self, name: str, data: bytes) -> Bundle:
         """Read once as long as it stays: a command asks several times what is deployed."""
-        digest, (known, loaded) = sha256(data).digest(), self._read.get(name, (b"", None))
-        if loaded is None or known != digest:
+        digest, (last, loaded) = sha256(data).digest(), self._read.get(name, (b"", None))
+        if loaded is None or last != digest:
             loaded = self._indexed(name, data, digest)
             if loaded is None:
                 try:
@@ -252,10 +252,10 @@ class Journal:
 
     def _indexed(self, name: str, data: bytes, digest: bytes) -> Bundle | None:
         """The bundle with entries that are made when asked for; None where nobody knows its parts."""
-        found = self.memo.get(_PARTS, digest)
-        if found is not None:
+        parts = self.memo.get(_PARTS, digest)
+        if parts is not None:
             with suppress(InputError, ValueError, LookupError, TypeError):
-                return load(data, self._source(name), read_index(found))
+                return load(data, self._source(name), read_index(parts))
         return None
 
     def _source(self, name: str) -> str:
@@ -311,8 +311,8 @@ class Lead:
     def leave_out(self, died: Away) -> None:
         """Devices have died while the change was under way: they may have got a part of it."""
         intent = _object(self.journal.store.read(_INTENT)[_INTENT])
-        known = _away(intent.get("died"))
-        intent["died"] = _away_value(known.joined(died))
+        away = _away(intent.get("died"))
+        intent["died"] = _away_value(away.joined(died))
         self.leadership.commit({_INTENT: _json(intent)})
 
     def begin(self, stage: int) -> None:
@@ -340,20 +340,20 @@ class Lead:
 
     def finished(self) -> None:
         """What was intended is so."""
-        found = self.journal.store.read(_TRANSACTION)
-        intent = _object(found[_INTENT])
+        stored = self.journal.store.read(_TRANSACTION)
+        intent = _object(stored[_INTENT])
         key = f"{_GRAPHS}{intent['graph']}"
         away = _away(intent.get("away")).joined(_away(intent.get("died")))
         put: dict[str, bytes] = {}
-        if away and (known := self.journal.intent()) is not None:
-            put = self._owing(self.journal.deployed().get(known.graph), known.new, away)
-        delete = [*found]
+        if away and (undone := self.journal.intent()) is not None:
+            put = self._owing(self.journal.deployed().get(undone.graph), undone.new, away)
+        delete = [*stored]
         if intent["new"] is None:
             delete += [key, f"{key}{_BUNDLE}"]
         else:
-            put |= {key: _json(intent["new"]), f"{key}{_BUNDLE}": found[_NEW]}
-        if _NEW_SOURCE in found:
-            put[f"{key}{_SOURCE}"] = found[_NEW_SOURCE]
+            put |= {key: _json(intent["new"]), f"{key}{_BUNDLE}": stored[_NEW]}
+        if _NEW_SOURCE in stored:
+            put[f"{key}{_SOURCE}"] = stored[_NEW_SOURCE]
         else:
             delete.append(f"{key}{_SOURCE}")
         self.leadership.commit(put, delete)
@@ -399,13 +399,13 @@ class Lead:
 
     def undone(self) -> None:
         """What was before is so again, but for what devices have that died meanwhile."""
-        found = self.journal.store.read(_TRANSACTION)
+        stored = self.journal.store.read(_TRANSACTION)
         put: dict[str, bytes] = {}
-        if died := _away(_object(found.get(_INTENT, b"{}")).get("died")):
-            known = self.journal.intent()
-            assert known is not None
-            put = self._owing(known.new, self.journal.deployed().get(known.graph), died)
-        self.leadership.commit(put, found)
+        if died := _away(_object(stored.get(_INTENT, b"{}")).get("died")):
+            intent = self.journal.intent()
+            assert intent is not None
+            put = self._owing(intent.new, self.journal.deployed().get(intent.graph), died)
+        self.leadership.commit(put, stored)
 
 
 def now() -> str:

@@ -89,20 +89,20 @@ class LiveNetwork:
     def device(self, name: str) -> SwitchClient:
         """A session as the primary controller of a device with a pipeline, by the term of whoever
         leads."""
-        known = self.inventory.pipelines
-        if name not in known:
+        pipelines = self.inventory.pipelines
+        if name not in pipelines:
             raise NetworkError(
-                f"{self.name}: {unknown('device with a pipeline', name, tuple(known))}"
+                f"{self.name}: {unknown('device with a pipeline', name, tuple(pipelines))}"
             )
         if name in self._dead:
             raise SwitchError(f"{name}: {self._dead[name]}")
-        found = known[name]
+        pipeline = pipelines[name]
         session = SwitchClient(
             name,
-            found.address,
-            found.device_id,
+            pipeline.address,
+            pipeline.device_id,
             tls=self._tls_of(name),
-            role=found.role,
+            role=pipeline.role,
             election_id=self._election_id(),
             may_write=None if self._leadership is None else self._leadership.check,
         )
@@ -120,15 +120,15 @@ class LiveNetwork:
 
     def worker(self, core: Core) -> WorkerClient:
         """A session with a worker."""
-        found = self._workers.get(core)
-        if found is None:
+        worker = self._workers.get(core)
+        if worker is None:
             raise NetworkError(f"{self.name}: no worker on {core}")
-        if found.name in self._dead:
-            raise ServerError(f"{found.name}: {self._dead[found.name]}")
+        if worker.name in self._dead:
+            raise ServerError(f"{worker.name}: {self._dead[worker.name]}")
         session = WorkerClient(
-            found.name,
-            found.address,
-            tls=self.access.tls_files(found.name, self.topology.servers[core.server].tls),
+            worker.name,
+            worker.address,
+            tls=self.access.tls_files(worker.name, self.topology.servers[core.server].tls),
             election_id=self._election_id(),
             may_change=None if self._leadership is None else self._leadership.check,
         )
@@ -210,11 +210,11 @@ class Readers:
 
 def journal_of(network: str, run_dir: str, access: Access | None = None) -> Journal:
     """The journal of a network: in the store that it was started with, or that the user names."""
-    known = remembered_store(run_dir)
+    store = remembered_store(run_dir)
     named = (access or Access.from_environment()).store
-    if known and named and named != known:
-        raise NetworkError(f"{network}: its journal is in {known}, not in --store {named}")
-    address = named or known
+    if store and named and named != store:
+        raise NetworkError(f"{network}: its journal is in {store}, not in --store {named}")
+    address = named or store
     if not address:
         return Journal(network)
     return Journal(network, EtcdStore(parse_store(address), network, Path(run_dir) / STORE_KEY))

@@ -102,13 +102,13 @@ def minimise(
             return None  # leaving this out made another kind of failure
 
     # Mostly the last packet is enough; else up to the first difference of the whole run.
-    found = difference(graph, frames[-1:])
+    differs = difference(graph, frames[-1:])
     sent: tuple[Delivery, ...] = tuple(frames[-1:])
-    if found is None:
-        found = difference(graph, frames)
-        if found is None:
+    if differs is None:
+        differs = difference(graph, frames)
+        if differs is None:
             return None
-        *before, last = frames[: found[0] + 1]
+        *before, last = frames[: differs[0] + 1]
         kept = reduced(before, lambda some: difference(graph, [*some, last]) is not None)
         sent = (*kept, last)
     for name, part in list(_lists(graph)):
@@ -122,7 +122,7 @@ def minimise(
         graph = _with_list(graph, name, part, reduced(items, still))
     attempts = 0
     last_found = difference(graph, sent)
-    why = last_found[1] if last_found is not None else found[1]
+    why = last_found[1] if last_found is not None else differs[1]
     return Minimal(sent, tuple(_told(graph)), why, graph)
 
 

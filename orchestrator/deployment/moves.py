@@ -54,11 +54,11 @@ def state_moves(old: Bundle, new: Bundle) -> tuple[StateMove, ...]:
     What comes to another core under another configuration or key, and buckets of which only some classes
     do, stay behind (`started_anew`).
     """
-    found: dict[StateMove, list[str]] = {}
+    moves: dict[StateMove, list[str]] = {}
     for move, name, is_possible in _wanted(old, new):
         if is_possible:
-            found.setdefault(move, []).append(name)
-    return tuple(replace(move, nfs=tuple(sorted(nfs))) for move, nfs in found.items())
+            moves.setdefault(move, []).append(name)
+    return tuple(replace(move, nfs=tuple(sorted(nfs))) for move, nfs in moves.items())
 
 
 def _wanted(old: Bundle, new: Bundle) -> Iterator[tuple[StateMove, str, bool]]:
@@ -189,7 +189,7 @@ def _owners(before: tuple[ClassMap, ...], after: tuple[ClassMap, ...]) -> dict[R
     if of > MOST_BUCKETS:
         return {}
     lows = [bucket * _HASHES // of for bucket in range(of)]
-    found: dict[Region, _Owners] = {
+    owners: dict[Region, _Owners] = {
         EVERYWHERE: [
             {
                 (owner(old.slices, low), owner(new.slices, low))
@@ -200,11 +200,11 @@ def _owners(before: tuple[ClassMap, ...], after: tuple[ClassMap, ...]) -> dict[R
     }
     for region in regions:
         was, will = _of_space(region, classes, spaces), _of_space(region, new_classes, new_spaces)
-        found[region] = [
+        owners[region] = [
             {(owner(o.slices, low), owner(n.slices, low)) for o in was for n in will}
             for low in lows
         ]
-    return found
+    return owners
 
 
 def _of_space(

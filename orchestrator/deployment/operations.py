@@ -304,15 +304,15 @@ def shortcomings(
     network: ManagedNetwork, deployed: Mapping[str, Deployed], presence: Presence
 ) -> tuple[str, ...]:
     """What deployed graphs need and do not have: a line for each device or link that is away."""
-    found: dict[str, None] = {}
+    reasons: dict[str, None] = {}
     for name, graph in deployed.items():
         lacking = needed(graph.bundle, network.topology, presence.away)
         for why in lacking.words():
-            found[
+            reasons[
                 f"{why}; {name} needs it: `orchestrator deploy` of its graph moves it elsewhere, or "
                 f"{advice(lacking, network)}"
             ] = None
-    return tuple(found)
+    return tuple(reasons)
 
 
 def deployed_graphs(network: ManagedNetwork) -> dict[str, Deployed]:

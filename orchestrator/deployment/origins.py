@@ -40,12 +40,12 @@ def origins_of(bundle: Bundle, move: StateMove) -> tuple[Origin, ...]:
     before = nodes.above(entered) - entered
     if any(node.kind == PATH for node in before):
         return ()
-    found = (
+    origins = (
         Origin(nodes.where(node), mac)
         for node in sorted(before, key=str)
         for mac in _macs(nodes, node, entered)
     )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(origins))
 
 
 def _macs(nodes: Nodes, node: Node, entered: Set[Node]) -> Iterator[int]:

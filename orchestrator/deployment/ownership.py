@@ -82,9 +82,9 @@ class _Ownership:
 
     def problems(self) -> Iterator[str]:
         """All of them; those on which others rest come alone."""
-        found = [*self._endpoints(), *self._workers(), *self._plan()]
-        yield from found
-        if found:
+        problems = [*self._endpoints(), *self._workers(), *self._plan()]
+        yield from problems
+        if problems:
             return
         yield from self._fabric()
         for device, program in self.bundle.programs.items():
@@ -206,9 +206,9 @@ class _Ownership:
     def _claims(self) -> Iterator[str]:
         """What it says that it takes counts when others are placed: no less than what it does take."""
         for device, use in self.bundle.block_use.items():
-            known = device in self.topology.switches or device in self.topology.servers
+            exists = device in self.topology.switches or device in self.topology.servers
             for name in use:
-                if not known or (name == MEMORY) != (device in self.topology.servers):
+                if not exists or (name == MEMORY) != (device in self.topology.servers):
                     yield f"manifest.json: block_use: {device} has no {name}"
                 elif name != MEMORY and "." not in name:
                     yield f"manifest.json: block_use.{device}: '{name}' is not 'block.table'"
@@ -316,10 +316,10 @@ class _OnDevice:
         if role is Role.VALUE:
             return ""
         what = (kind, name, role.name if role else "", value)
-        known = self._known.get(what)
-        if known is None:
-            known = self._known[what] = self._judged(f"{kind} {name}", role, value)
-        return known
+        problem = self._known.get(what)
+        if problem is None:
+            problem = self._known[what] = self._judged(f"{kind} {name}", role, value)
+        return problem
 
     def _judged(self, what: str, role: Role | None, value: int) -> str:
         if role is None:
@@ -331,8 +331,8 @@ class _OnDevice:
             valid = self.ports if role is Role.HOST_PORT else self.server_ports
             return "" if value in valid else self._no_port(what, value, valid)
         if role in self.macs and value not in self.macs[role]:
-            known = self.macs[role]
-            listed = ", ".join(f"{mac_text(mac)} ({known[mac]})" for mac in list(known)[:20])
+            macs = self.macs[role]
+            listed = ", ".join(f"{mac_text(mac)} ({macs[mac]})" for mac in list(macs)[:20])
             return f"{what} is {mac_text(value)}; valid are {listed or 'none'}"
         return ""
 

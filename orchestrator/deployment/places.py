@@ -43,20 +43,20 @@ class Places:
         """The origin of an entry of a graph, with places."""
         if not split_origin(entry.origin)[0]:
             return entry.origin
-        found = self._origins(graph, entry.table).get((frozenset(entry.keys), entry.priority))
-        return found if found is not None and told(found) == told(entry.origin) else entry.origin
+        origin = self._origins(graph, entry.table).get((frozenset(entry.keys), entry.priority))
+        return origin if origin is not None and told(origin) == told(entry.origin) else entry.origin
 
     @cached_property
     def _entries(self) -> Mapping[str, Iterable[TableEntry]]:
         return self._deployed()
 
     def _origins(self, graph: str, table: str) -> dict[_Identity, str]:
-        known = self._known.get((graph, table))
-        if known is None:
-            found = self._of_tables(graph).get(table, ())
-            known = {(frozenset(e.keys), e.priority): e.origin for e in found}
-            self._known[graph, table] = known
-        return known
+        origins = self._known.get((graph, table))
+        if origins is None:
+            entries = self._of_tables(graph).get(table, ())
+            origins = {(frozenset(e.keys), e.priority): e.origin for e in entries}
+            self._known[graph, table] = origins
+        return origins
 
     def _of_tables(self, graph: str) -> dict[str, list[TableEntry]]:
         if graph not in self._tables:
@@ -71,9 +71,11 @@ def places_in(journal: Journal, device: str) -> Places:
     """Those of what a journal says is deployed on a device."""
 
     def deployed() -> Mapping[str, Iterable[TableEntry]]:
-        found = {name: placed.bundle.programs for name, placed in journal.deployed().items()}
+        of_graphs = {name: placed.bundle.programs for name, placed in journal.deployed().items()}
         return {
-            name: programs[device].entries for name, programs in found.items() if device in programs
+            name: programs[device].entries
+            for name, programs in of_graphs.items()
+            if device in programs
         }
 
     return Places(deployed)

@@ -97,10 +97,10 @@ class _DeviceChanges:
 class _Planner:
     def __init__(self, old: Version | None, new: Version | None) -> None:
         self.old, self.new = old, new
-        known = new or old
-        assert known is not None
-        self.graph = known.bundle.graph
-        self.devices = [self._device(name) for name in known.bundle.pipeline_of]
+        either = new or old
+        assert either is not None
+        self.graph = either.bundle.graph
+        self.devices = [self._device(name) for name in either.bundle.pipeline_of]
         self.before = {} if old is None else _workers(old.bundle)
         self.after = {} if new is None else _workers(new.bundle)
 
@@ -180,16 +180,16 @@ class _Planner:
                 yield LoadPipeline(device, build, False)
 
     def _writes(self, what: str) -> Iterator[WriteEntries]:
-        for found in self.devices:
-            changes = tuple(getattr(found, what))
+        for changed in self.devices:
+            changes = tuple(getattr(changed, what))
             if changes:
                 graph = OWNER if what.startswith("fabric") else self.graph
-                yield WriteEntries(found.device, graph, changes)
+                yield WriteEntries(changed.device, graph, changes)
 
     def _in_place(self) -> Iterator[WriteEntries]:
-        for found in self.devices:
-            for group in found.in_place:
-                yield WriteEntries(found.device, self.graph, tuple(group))
+        for changes in self.devices:
+            for group in changes.in_place:
+                yield WriteEntries(changes.device, self.graph, tuple(group))
 
     def _device(self, device: str) -> _DeviceChanges:
         before, after = _program(self.old, device), _program(self.new, device)
@@ -198,48 +198,48 @@ class _Planner:
         touched = {owner(device, entry) for entry in (*gone, *come)} if both else set[Node | None]()
         ours, theirs = (_nodes(device, program, touched) for program in (after, before))
         there = {_identity(entry): entry for entry in gone}
-        found = _DeviceChanges(device, [], [], [], [], [], [], [])
+        changes = _DeviceChanges(device, [], [], [], [], [], [], [])
         old_floods = {flood.group: flood for flood in before.floods}
         new_floods = {flood.group: flood for flood in after.floods}
-        found.made += [Change(None, f) for g, f in new_floods.items() if g not in old_floods]
-        found.renamed = [Change(was, entry) for was, entry in renamed]
+        changes.made += [Change(None, f) for g, f in new_floods.items() if g not in old_floods]
+        changes.renamed = [Change(was, entry) for was, entry in renamed]
         patches: list[Change] = []
         for entry in come:
             was = there.pop(_identity(entry), None) if there else None
             if was is not None and _acts_alike(was, entry):
                 if told(was.origin) != told(entry.origin):
-                    found.renamed.append(Change(was, entry))
+                    changes.renamed.append(Change(was, entry))
                 continue
             shared = bool(theirs) and owner(device, entry) in theirs
-            (patches if shared or was is not None else found.made).append(Change(was, entry))
+            (patches if shared or was is not None else changes.made).append(Change(was, entry))
         for entry in there.values():
             shared = bool(ours) and owner(device, entry) in ours
-            (patches if shared else found.removed).append(Change(entry, None))
-        found.in_place = [list(group) for group in in_order(patches)]
-        found.removed += [Change(f, None) for g, f in old_floods.items() if g not in new_floods]
-        found.flips = _pairs(before.activation, after.activation)
-        self._manifest(found)
-        self._fabric(device, found)
-        return found
+            (patches if shared else changes.removed).append(Change(entry, None))
+        changes.in_place = [list(group) for group in in_order(patches)]
+        changes.removed += [Change(f, None) for g, f in old_floods.items() if g not in new_floods]
+        changes.flips = _pairs(before.activation, after.activation)
+        self._manifest(changes)
+        self._fabric(device, changes)
+        return changes
 
-    def _manifest(self, found: _DeviceChanges) -> None:
+    def _manifest(self, changes: _DeviceChanges) -> None:
         """A sampling secret is loose: packets that are sampled for either are right."""
         before = self.old.manifest if self.old else None
         after = self.new.manifest if self.new else None
         old = list(manifest_entries(before)) if before else []
         new = list(manifest_entries(after)) if after else []
         for change in _pairs(old, new):
-            (found.removed if change.after is None else found.made).append(change)
+            (changes.removed if change.after is None else changes.made).append(change)
 
-    def _fabric(self, device: str, found: _DeviceChanges) -> None:
+    def _fabric(self, device: str, changes: _DeviceChanges) -> None:
         if self.old is None and self.new is not None and self.new.alone:
             session = sample_session(self.new.bundle, device)
             entries = self.new.bundle.fabric[device].entries
-            found.fabric_made = [Change(None, item) for item in (session, *entries)]
+            changes.fabric_made = [Change(None, item) for item in (session, *entries)]
         if self.new is None and self.old is not None and self.old.alone:
             session = sample_session(self.old.bundle, device)
             entries = self.old.bundle.fabric[device].entries
-            found.fabric_removed = [Change(item, None) for item in (*entries, session)]
+            changes.fabric_removed = [Change(item, None) for item in (*entries, session)]
 
     def _drain(self, *, back: bool) -> tuple[Step, ...]:
         """Entries by which packets of the version that goes enter a device, or the graph."""
@@ -248,10 +248,10 @@ class _Planner:
             return ()
         watched = tuple(
             (
-                found.device,
-                tuple(_doors(found.device, found.made if back else found.removed)),
+                changes.device,
+                tuple(_doors(changes.device, changes.made if back else changes.removed)),
             )
-            for found in self.devices
+            for changes in self.devices
         )
         watched = tuple((device, entries) for device, entries in watched if entries)
         if not watched:
@@ -267,9 +267,9 @@ class _Planner:
             origins = origins_of(self.old.bundle, move)
             ends = move.source, move.target
             there = (
-                found.id
-                for found in before
-                if (found.source, found.standby) == ends and found.nf in move.nfs
+                following.id
+                for following in before
+                if (following.source, following.standby) == ends and following.nf in move.nfs
             )
             yield MoveState(move, False, is_quiet, origins=origins, standbys=tuple(there))
 
@@ -278,7 +278,7 @@ class _Planner:
         before = followings(self.old.bundle) if self.old else ()
         after = followings(self.new.bundle) if self.new else ()
         here, there = (after, before) if starts else (before, after)
-        yield from (Follow(found, starts) for found in here if found not in there)
+        yield from (Follow(following, starts) for following in here if following not in there)
 
     # -- servers -------------------------------------------------------------------------------
 
@@ -424,13 +424,13 @@ def _workers(bundle: Bundle) -> dict[Core, WorkerProgram]:
     return {Core(worker.server, worker.core): worker for worker in bundle.workers}
 
 
-def _any(found: _DeviceChanges) -> bool:
+def _any(changes: _DeviceChanges) -> bool:
     return bool(
-        found.made
-        or found.in_place
-        or found.flips
-        or found.renamed
-        or found.removed
-        or found.fabric_made
-        or found.fabric_removed
+        changes.made
+        or changes.in_place
+        or changes.flips
+        or changes.renamed
+        or changes.removed
+        or changes.fabric_made
+        or changes.fabric_removed
     )

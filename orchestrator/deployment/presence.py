@@ -66,16 +66,16 @@ class Presence:
     devices: Mapping[str, DeviceSeen]
     workers: Mapping[Core, vnf_pb2.Status]
 
-    def strays(self, known: Collection[int]) -> tuple[Stray, ...]:
+    def strays(self, journaled: Collection[int]) -> tuple[Stray, ...]:
         """Graphs in force whose ids are not among those that the journal knows."""
-        found: dict[int, dict[str, str]] = {}
+        programs: dict[int, dict[str, str]] = {}
         for device, seen in self.devices.items():
             for graph_id, (graph, _) in seen.epochs.items():
-                if graph_id not in known:
-                    found.setdefault(graph_id, {})[device] = graph
+                if graph_id not in journaled:
+                    programs.setdefault(graph_id, {})[device] = graph
         return tuple(
             Stray(next(iter(names.values())), graph_id, tuple(names))
-            for graph_id, names in sorted(found.items())
+            for graph_id, names in sorted(programs.items())
         )
 
     def amiss(self, placed: Placed) -> Iterator[str]:
@@ -114,11 +114,11 @@ def look(network: ManagedNetwork, silent: Away | None = None) -> Presence:
     """
     readers = network.reading()
     cores = network.cores
-    known = silent or Away()
+    unreached = silent or Away()
 
     def one_device(name: str) -> DeviceSeen | str:
-        if name in known.devices:
-            return known.devices[name]
+        if name in unreached.devices:
+            return unreached.devices[name]
         try:
             with readers.device(name) as driver:
                 return device_seen(driver)
@@ -126,8 +126,8 @@ def look(network: ManagedNetwork, silent: Away | None = None) -> Presence:
             return str(error)
 
     def one_worker(core: Core) -> vnf_pb2.Status | str:
-        if core in known.cores:
-            return known.cores[core]
+        if core in unreached.cores:
+            return unreached.cores[core]
         try:
             with readers.worker(core) as session:
                 status = session.status()
@@ -142,12 +142,14 @@ def look(network: ManagedNetwork, silent: Away | None = None) -> Presence:
     with ThreadPoolExecutor(max_workers=_MANY) as pool:
         workers = dict(zip(cores, pool.map(one_worker, cores), strict=True))
         devices = dict(zip(names, pool.map(one_device, names), strict=True))
-    dead_devices = {name: found for name, found in devices.items() if isinstance(found, str)}
-    dead_cores = {core: found for core, found in workers.items() if isinstance(found, str)}
+    dead_devices = {name: seen for name, seen in devices.items() if isinstance(seen, str)}
+    dead_cores = {core: seen for core, seen in workers.items() if isinstance(seen, str)}
     return Presence(
         Away(dead_devices, dead_cores),
-        behind(network.topology, dead_devices, dead_cores, {**network.links_down(), **known.links}),
-        {name: found for name, found in devices.items() if isinstance(found, DeviceSeen)},
+        behind(
+            network.topology, dead_devices, dead_cores, {**network.links_down(), **unreached.links}
+        ),
+        {name: seen for name, seen in devices.items() if isinstance(seen, DeviceSeen)},
         {core: s for core, s in workers.items() if isinstance(s, vnf_pb2.Status)},
     )
 
@@ -158,10 +160,10 @@ def device_seen(driver: PipelineDriver) -> DeviceSeen:
     if cookie is None or driver.schema is None or EPOCH_TABLE not in driver.schema.tables:
         return DeviceSeen(cookie, {})
     epochs: dict[int, tuple[str, int]] = {}
-    for found in driver.entries(EPOCH_TABLE):
-        key = dict(found.entry.keys).get("graph")
+    for entry in driver.entries(EPOCH_TABLE):
+        key = dict(entry.entry.keys).get("graph")
         if isinstance(key, Exact):
-            epochs[key.value] = (found.graph, dict(found.entry.params).get("epoch", 0))
+            epochs[key.value] = (entry.graph, dict(entry.entry.params).get("epoch", 0))
     return DeviceSeen(cookie, epochs)
 
 

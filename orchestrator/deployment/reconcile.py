@@ -118,12 +118,12 @@ class Drift:
     @property
     def reached_devices(self) -> frozenset[str]:
         """Switches that answered."""
-        return frozenset(found.device for found in self.devices if not found.unreachable)
+        return frozenset(drift.device for drift in self.devices if not drift.unreachable)
 
     @property
     def reached_cores(self) -> frozenset[Core]:
         """Cores whose workers answered."""
-        return frozenset(found.core for found in self.workers if not found.unreachable)
+        return frozenset(drift.core for drift in self.workers if not drift.unreachable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class _Asked:
     @property
     def ids(self) -> set[int]:
         """Whose entries are ours, by numbers in them."""
-        placed = {found.bundle.graph_id for found in self.deployed.values()}
+        placed = {deployed.bundle.graph_id for deployed in self.deployed.values()}
         return placed | {debt.graph_id for debt in self.owed}
 
 
@@ -167,8 +167,8 @@ def find_drift(
         except ReportedError as error:
             return DeviceDrift(name, None, unreachable=str(error))
 
-    found = _everywhere(network, asked, one, drift_of, away or Away())
-    return replace(found, standbys=tuple(_astray(network, asked, found, repairs=False)))
+    drift = _everywhere(network, asked, one, drift_of, away or Away())
+    return replace(drift, standbys=tuple(_astray(network, asked, drift, repairs=False)))
 
 
 def repair(
@@ -189,19 +189,19 @@ def repair(
     def one(name: str) -> DeviceDrift:
         try:
             with network.device(name) as driver:
-                found = _device_drift(driver, asked)
-                _repair_device(driver, found, asked)
-                return found
+                drift = _device_drift(driver, asked)
+                _repair_device(driver, drift, asked)
+                return drift
         except ReportedError as error:
             return DeviceDrift(name, None, unreachable=str(error))
 
-    found = _everywhere(network, asked, one, repair_worker, away or Away())
-    return replace(found, standbys=tuple(_astray(network, asked, found, repairs=True)))
+    drift = _everywhere(network, asked, one, repair_worker, away or Away())
+    return replace(drift, standbys=tuple(_astray(network, asked, drift, repairs=True)))
 
 
-def _astray(network: NetworkDriver, asked: _Asked, found: Drift, *, repairs: bool) -> Iterator[str]:
+def _astray(network: NetworkDriver, asked: _Asked, drift: Drift, *, repairs: bool) -> Iterator[str]:
     """Standbys that do not follow, of workers that answer; they are made to, once workers are right."""
-    reached = found.reached_cores
+    reached = drift.reached_cores
     for placed in asked.deployed.values():
         for following in followings(placed.bundle):
             if following.source not in reached or following.standby not in reached:
@@ -286,14 +286,14 @@ def _device_drift(driver: PipelineDriver, asked: _Asked) -> DeviceDrift:
 
 
 def _compared(driver: PipelineDriver, schema: Schema, wanted: State, asked: _Asked) -> DeviceDrift:
-    found = difference(wanted, read_state(driver, schema, wanted))
+    differing = difference(wanted, read_state(driver, schema, wanted))
     names, ids = asked.names, asked.ids
     ours: list[bytes] = []
     foreign: list[bytes] = []
-    for entity in found.deleted:
+    for entity in differing.deleted:
         mine = asked.prune or _is_ours(schema, p4r.Entity.FromString(entity), names, ids)
         (ours if mine else foreign).append(entity)
-    kept = Difference(found.inserted, found.modified, tuple(ours))
+    kept = Difference(differing.inserted, differing.modified, tuple(ours))
     placing = _places(driver.name, asked)
     return DeviceDrift(
         driver.name, schema, difference=kept, foreign=tuple(foreign), placing=placing
@@ -304,14 +304,14 @@ def _places(device: str, asked: _Asked) -> Places:
     return Places.of([placed.bundle for placed in asked.deployed.values()], device)
 
 
-def _repair_device(driver: PipelineDriver, found: DeviceDrift, asked: _Asked) -> None:
-    if not found:
+def _repair_device(driver: PipelineDriver, drift: DeviceDrift, asked: _Asked) -> None:
+    if not drift:
         return
-    changes = found.difference
-    schema = found.schema
+    changes = drift.difference
+    schema = drift.schema
     assert schema is not None
     deployed = asked.deployed
-    if found.lost:
+    if drift.lost:
         pipeline = _pipeline(deployed, driver.name)
         assert pipeline is not None
         driver.set_pipeline(p4info(pipeline), pipeline.device_config, pipeline.cookie)

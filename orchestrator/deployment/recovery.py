@@ -78,9 +78,9 @@ def carry_out(
     is what was planned from the same under this lead, where that was done already.
     """
     deployed = network.journal.deployed()
-    for known in (deployed.get(graph), new):
-        if known is not None:
-            network.access.check_owner({graph: known.bundle.owner})
+    for version in (deployed.get(graph), new):
+        if version is not None:
+            network.access.check_owner({graph: version.bundle.owner})
     transaction = transaction or _transaction(deployed, graph, new, interrupting)
     entries = {} if new is None else serialised(new.bundle)  # once, for journal and switches
     lead.intend(graph, new, interrupting=interrupting, entries=entries, away=away)
@@ -159,8 +159,8 @@ def _transaction(
     old = deployed.get(graph)
     alone = not deployed.keys() - {graph}
     versions = [
-        None if known is None else Version(known.bundle, known.manifest, alone)
-        for known in (old, new)
+        None if version is None else Version(version.bundle, version.manifest, alone)
+        for version in (old, new)
     ]
     return plan(*versions, interrupting=interrupting)
 

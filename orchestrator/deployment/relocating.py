@@ -46,15 +46,15 @@ def drain(
 def core_named(network: ManagedNetwork, name: str, graph: str) -> Core:
     """The core of a worker's name, or of a server's the first that a graph can have; InputError when it
     can have none."""
-    known = {network.worker_name(core): core for core in network.cores}
+    cores = {network.worker_name(core): core for core in network.cores}
     servers = dict.fromkeys(core.server for core in network.cores)
-    if name not in known and name not in servers:
-        raise InputError(f"to: {unknown('core or server', name, (*known, *servers))}")
-    asked = [name] if name in known else [n for n, core in known.items() if core.server == name]
-    problems = [why for n in asked if (why := _hindrance(network, n, known[n], graph))]
+    if name not in cores and name not in servers:
+        raise InputError(f"to: {unknown('core or server', name, (*cores, *servers))}")
+    asked = [name] if name in cores else [n for n, core in cores.items() if core.server == name]
+    problems = [why for n in asked if (why := _hindrance(network, n, cores[n], graph))]
     if len(problems) == len(asked):
         raise InputError([f"to: {why}" for why in problems])
-    able = [known[n] for n in asked if not _hindrance(network, n, known[n], graph)]
+    able = [cores[n] for n in asked if not _hindrance(network, n, cores[n], graph)]
     deployed = network.journal.deployed().get(graph)
     own = {Core(w.server, w.core) for w in deployed.bundle.workers} if deployed else set[Core]()
     return min(able, key=lambda core: core in own)  # one that it has not yet, where there is one
@@ -65,17 +65,17 @@ def on_other_runtimes(network: ManagedNetwork, graph: str, runtime: str) -> tupl
     _kept(network, graph)
     cores_of = running_of(network.journal.deployed()[graph].bundle).cores_of
     servers = network.topology.servers
-    found: dict[tuple[Core, ...], str] = {}
+    reasons: dict[tuple[Core, ...], str] = {}
     for nf, cores in cores_of.items():
         if servers[cores[0].server].runtime != runtime:
-            found.setdefault(tuple(cores), nf)
-    return tuple(found.values())
+            reasons.setdefault(tuple(cores), nf)
+    return tuple(reasons.values())
 
 
 def core_of_runtime(network: ManagedNetwork, name: str, graph: str) -> Core:
     """The first core that a graph can have of a server of a runtime; InputError when there is none."""
-    servers = {server: found.runtime for server, found in network.topology.servers.items()}
-    here = [server for server, found in servers.items() if found == name]
+    servers = {server: described.runtime for server, described in network.topology.servers.items()}
+    here = [server for server, described in servers.items() if described == name]
     if not here:
         raise InputError(f"runtime: {unknown('runtime', name, sorted(set(servers.values())))}")
     problems: list[str] = []
@@ -111,25 +111,25 @@ def _kept(network: ManagedNetwork, name: str) -> ServiceGraph:
 def _used(network: ManagedNetwork, deployed: Deployed) -> set[str]:
     """Devices and workers that a graph runs on."""
     cores = [Core(worker.server, worker.core) for worker in deployed.bundle.workers]
-    found = {core.server for core in cores} | {network.worker_name(core) for core in cores}
-    return found | set(deployed.bundle.plan.device_of.values())
+    used = {core.server for core in cores} | {network.worker_name(core) for core in cores}
+    return used | set(deployed.bundle.plan.device_of.values())
 
 
 def space_named(inside: str, outside: str) -> Region:
     """The flow space of two prefixes, as NFs name addresses; "": all."""
-    found: list[Prefix | None] = []
+    prefixes: list[Prefix | None] = []
     problems: list[str] = []
     for name, text in (("inside", inside), ("outside", outside)):
         try:
-            found.append(parse_prefix(text) if text else None)
+            prefixes.append(parse_prefix(text) if text else None)
         except ValueError as error:
             problems.append(f"{name}: {error}")
             continue
-        if text and found[-1] and not found[-1].length:
+        if text and prefixes[-1] and not prefixes[-1].length:
             problems.append(f"{name}: {text} is all flows: leave it out")
     if problems:
         raise InputError(problems)
-    return Region(*found)
+    return Region(*prefixes)
 
 
 def nf_named(text: str) -> tuple[str, str]:

@@ -37,15 +37,15 @@ class Sessions:
     def use(self, device: str) -> Generator[PipelineDriver]:
         """The session with a device; SwitchError when it cannot be opened."""
         with self._lock:
-            found = self._idle.pop(device, None)
-        if found is None:
+            session = self._idle.pop(device, None)
+        if session is None:
             stack = ExitStack()
-            found = stack.enter_context(self._network.device(device)), stack
+            session = stack.enter_context(self._network.device(device)), stack
         try:
-            yield found[0]
+            yield session[0]
         finally:
             with self._lock:
-                self._idle[device] = found
+                self._idle[device] = session
             self._shrink(self._most)
 
     @contextmanager

@@ -65,7 +65,7 @@ def _followings(bundle: Bundle) -> Iterator[Following]:
 
 def _owned(key: str, classes: tuple[ClassMap, ...], core: Core) -> Scope:
     """The buckets that a core has of any of an NF's classes; what is doubled has no flow spaces."""
-    slices = [s for found in classes for s in found.slices]
+    slices = [s for classes_of_nf in classes for s in classes_of_nf.slices]
     of = BUCKETS
     while of < MOST_BUCKETS and any(s.low % (_HASHES // of) for s in slices):
         of *= 2

@@ -86,9 +86,9 @@ class Summary:
         """Entries and instances to add, change and delete."""
         total: Counter[str] = Counter({ADD: 0, CHANGE: 0, DELETE: 0})
         for tables in self.devices.values():
-            for found in tables.values():
-                total.update({ADD: found.add, CHANGE: found.change, DELETE: found.delete})
-                total["provenance"] += found.provenance
+            for changes in tables.values():
+                total.update({ADD: changes.add, CHANGE: changes.change, DELETE: changes.delete})
+                total["provenance"] += changes.provenance
         for worker in self.workers.values():
             total.update({ADD: len(worker.add), DELETE: len(worker.delete)})
         return total
@@ -113,28 +113,28 @@ def summarise(
     full: tuple[str, ...] = (),
 ) -> Summary:
     """The summary of what `planning.plan(old, new)` made."""
-    known = new or old
-    assert known is not None
+    either = new or old
+    assert either is not None
     devices: dict[str, dict[str, TableChanges]] = {}
     flips: dict[str, None] = {}
     for device, change in device_changes(transaction):
         tables = devices.setdefault(device, {})
-        found = tables.setdefault(_table(change), TableChanges())
+        changes = tables.setdefault(_table(change), TableChanges())
         if _table(change) == EPOCH_TABLE:
             flips[device] = None
         if change.before is None:
-            found.add += 1
+            changes.add += 1
         elif change.after is None:
-            found.delete += 1
+            changes.delete += 1
         elif _only_provenance(change):
-            found.provenance += 1
+            changes.provenance += 1
         else:
-            found.change += 1
+            changes.change += 1
     _count_copies(transaction, old, new, devices)
     titles = {stage.title for stage in transaction.stages}
     moves = [step.move for step in transaction.steps if isinstance(step, MoveState) and step.begins]
     return Summary(
-        known.bundle.graph,
+        either.bundle.graph,
         devices,
         _workers(transaction),
         tuple(_lost(old, new, moves)),
@@ -258,21 +258,21 @@ def _count_copies(
 
 
 def _workers(transaction: Transaction) -> dict[str, WorkerChanges]:
-    found: dict[str, WorkerChanges] = {}
+    workers: dict[str, WorkerChanges] = {}
     for step in transaction.steps:
         if isinstance(step, ConfigureWorker):
-            worker = found.setdefault(str(step.core), WorkerChanges())
+            worker = workers.setdefault(str(step.core), WorkerChanges())
             worker.add += [
                 name for name, spec in step.after.items() if step.before.get(name) != spec
             ]
             worker.delete += [name for name in step.before if name not in step.after]
         elif isinstance(step, ChainWorker):
-            worker = found.setdefault(str(step.core), WorkerChanges())
+            worker = workers.setdefault(str(step.core), WorkerChanges())
             before = {(c.spi, c.si) for c in step.before}
             after = {(c.spi, c.si) for c in step.after}
             worker.paths_added += len(after - before)
             worker.paths_deleted += len(before - after)
-    return found
+    return workers
 
 
 def _lost(old: Version | None, new: Version | None, moves: Collection[StateMove]) -> Iterator[str]:

@@ -58,9 +58,9 @@ class Change(NamedTuple):
     @property
     def item(self) -> Item:
         """What it is about: as it will be, or else as it was."""
-        found = self.after if self.after is not None else self.before
-        assert found is not None
-        return found
+        item = self.after if self.after is not None else self.before
+        assert item is not None
+        return item
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +240,13 @@ class Transaction:
     @property
     def devices(self) -> tuple[str, ...]:
         """Devices with a pipeline that it needs a session with."""
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         for step in self.steps:
             if isinstance(step, LoadPipeline | RestorePipeline | WriteEntries):
-                found[step.device] = None
+                names[step.device] = None
             elif isinstance(step, Drain):
-                found.update(dict.fromkeys(name for name, _ in (*step.entries, *step.back)))
-        return tuple(found)
+                names.update(dict.fromkeys(name for name, _ in (*step.entries, *step.back)))
+        return tuple(names)
 
     def changes(self, stages: range) -> int:
         """How many entries, groups and sessions some of its stages are about."""

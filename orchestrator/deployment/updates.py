@@ -90,13 +90,13 @@ def needed(driver: PipelineDriver, schema: Schema, step: WriteEntries) -> Iterat
             yield change
             continue
         key, ours = schema.identified(change.item, step.owner)
-        found = present.get(key)
-        if found is None:
+        present_change = present.get(key)
+        if present_change is None:
             if change.after is not None:
                 yield Change(None, change.after)
             continue
-        same = found == ours
-        graph, entry = (step.owner, change.item) if same else _decoded(schema, found)
+        same = present_change == ours
+        graph, entry = (step.owner, change.item) if same else _decoded(schema, present_change)
         if change.after is None:
             if graph == step.owner:
                 yield Change(change.item, None)

@@ -85,13 +85,13 @@ def compared(
     owed: Collection[str] = (),
 ) -> WorkerDrift:
     """Compare what a worker says that it runs with what the deployed graphs ask of it."""
-    found = _Running.of(status)
+    running = _Running.of(status)
     graphs = [
         drift
         for name, placed in deployed.items()
-        if (drift := _graph_drift(name, _program(placed, core), placed.manifest, found))
+        if (drift := _graph_drift(name, _program(placed, core), placed.manifest, running))
     ]
-    unknown = sorted({g for g, _ in found.nfs} - deployed.keys())
+    unknown = sorted({g for g, _ in running.nfs} - deployed.keys())
     left = tuple(graph for graph in unknown if not prune and graph not in owed)
     return WorkerDrift(core, tuple(graphs), left, tuple(g for g in unknown if g not in left))
 
@@ -104,10 +104,10 @@ def repair_worker(
     owed: Collection[str] = (),
 ) -> WorkerDrift:
     """Find drift and repair it; instances that are right keep their state."""
-    found = drift_of(session, core, deployed, prune, owed)
-    for graph in found.pruned:
+    differs = drift_of(session, core, deployed, prune, owed)
+    for graph in differs.pruned:
         session.remove_graph(graph)
-    for drift in found.graphs:
+    for drift in differs.graphs:
         placed = deployed[drift.graph]
         program = _program(placed, core)
         nfs = {name: program.nfs[name] for name in drift.made} if program else {}
@@ -120,7 +120,7 @@ def repair_worker(
             session.remove_chain(drift.graph, chain)
         for chain in drift.chained:
             session.service_chain(drift.graph, chain)
-    return found
+    return differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +152,10 @@ class _Running:
 
 
 def _graph_drift(
-    graph: str, program: WorkerProgram | None, manifest: SamplingSecret | None, found: _Running
+    graph: str, program: WorkerProgram | None, manifest: SamplingSecret | None, present: _Running
 ) -> GraphDrift:
     nfs = program.nfs if program else {}
-    running = {name: spec for (g, name), spec in found.nfs.items() if g == graph}
+    running = {name: spec for (g, name), spec in present.nfs.items() if g == graph}
     made = tuple(
         n
         for n, spec in nfs.items()
@@ -163,7 +163,7 @@ def _graph_drift(
     )
     removed = tuple(sorted(running.keys() - nfs.keys()))
     mine: dict[int, dict[Classifier, tuple[object, ...]]] = {}
-    for key, where in found.classifiers.items():
+    for key, where in present.classifiers.items():
         owner, _, name = key[0].rpartition("/")
         if owner == graph and name not in removed:
             mine.setdefault(key[1], {})[key] = where
@@ -174,7 +174,7 @@ def _graph_drift(
     wrong = {path for path in mine.keys() | wanted.keys() if mine.get(path) != wanted.get(path)}
     chained = [chain for chain in chains if path_of(chain) in wrong]
     unchained = [c for path in sorted(wrong & mine.keys()) for c in _chains_at(path, mine[path])]
-    sampling = (graph in found.sampled) != (manifest is not None and bool(nfs))
+    sampling = (graph in present.sampled) != (manifest is not None and bool(nfs))
     return GraphDrift(graph, made, removed, tuple(chained), tuple(unchained), sampling)
 
 

@@ -183,10 +183,10 @@ def _stop(network: Handle) -> None:
 def _latest(handle: Handle) -> Handle:
     """The handle with the supervisor's pid, which it recorded itself."""
     try:
-        found = load_handle(handle.name)
+        loaded = load_handle(handle.name)
     except errors.NetworkError:
         return handle
-    return found if found.id == handle.id else handle
+    return loaded if loaded.id == handle.id else handle
 
 
 def _taken_ids() -> set[str]:

@@ -92,10 +92,10 @@ def _python() -> Check:
 
 def _package(name: str, use: str) -> Check:
     try:
-        found = metadata.version(name)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
-        found = None
-    return Check(name, found is not None, found or "not installed", use, f"pip install {name}")
+        version = None
+    return Check(name, version is not None, version or "not installed", use, f"pip install {name}")
 
 
 def _dpdk() -> Check:

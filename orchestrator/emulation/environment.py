@@ -66,8 +66,8 @@ def mininet_version() -> str | None:
     if folder is None:
         return None
     text = (folder / "mininet" / "net.py").read_text(errors="replace")
-    found = re.search(r'^VERSION = "([^"]+)"', text, re.MULTILINE)
-    return found.group(1) if found else "unknown version"
+    match = re.search(r'^VERSION = "([^"]+)"', text, re.MULTILINE)
+    return match.group(1) if match else "unknown version"
 
 
 def _python_folders() -> Iterable[Path]:

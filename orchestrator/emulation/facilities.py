@@ -29,13 +29,15 @@ class EmulatedFacilities:
 
     def cores(self, server: str) -> Mapping[int, Interface]:
         """The workers' interfaces in their server's namespace."""
-        found = self._state.servers[server]
-        return {worker.core: Interface(worker.interface, found.pid) for worker in found.workers}
+        interface = self._state.servers[server]
+        return {
+            worker.core: Interface(worker.interface, interface.pid) for worker in interface.workers
+        }
 
     def host(self, name: str) -> Interface:
         """A host's interface in its namespace."""
-        found = self._state.hosts[name]
-        return Interface(found.interface, found.pid)
+        interface = self._state.hosts[name]
+        return Interface(interface.interface, interface.pid)
 
     def restart(self, worker: str) -> None:
         """By the network's supervisor."""

@@ -31,8 +31,8 @@ def pin(pid: int, folder: Path, name: str) -> None:
 def pinned(folder: Path) -> set[int]:
     """The numbers of the namespaces that are kept in a folder."""
     namespaces = os.stat("/proc/self/ns/net").st_dev
-    found = [file.stat() for file in folder.glob(f"*{_SUFFIX}")]
-    return {stat.st_ino for stat in found if stat.st_dev == namespaces}
+    pins = [file.stat() for file in folder.glob(f"*{_SUFFIX}")]
+    return {stat.st_ino for stat in pins if stat.st_dev == namespaces}
 
 
 def unpin(folder: Path) -> None:

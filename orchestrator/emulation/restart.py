@@ -29,9 +29,9 @@ def restart(name: str, device: str) -> NetworkState:
     Returns the network's new state. NetworkError when there is no such device, or it does not start.
     """
     state = load_state(name)
-    known = (*state.switches, *(worker.name for worker in state.workers))
-    if device not in known:
-        raise NetworkError(f"{name}: {unknown('switch or worker', device, known)}")
+    names = (*state.switches, *(worker.name for worker in state.workers))
+    if device not in names:
+        raise NetworkError(f"{name}: {unknown('switch or worker', device, names)}")
     if net_status(name)[0].health in ("crashed", "starting"):
         raise NetworkError(
             f"{name}: its supervisor does not run (any more, or yet): `orchestrator net down {name}`, "

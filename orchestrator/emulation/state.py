@@ -114,8 +114,8 @@ class NetworkState:
 
     def process(self, pid: int) -> Process:
         """The process of the network that was started with a pid, nobody's if there is none."""
-        found = (p for p in reversed(self.processes) if p.pid == pid)
-        return next(found, Process(pid, ""))
+        process = (p for p in reversed(self.processes) if p.pid == pid)
+        return next(process, Process(pid, ""))
 
     @property
     def workers(self) -> tuple[WorkerState, ...]:
@@ -156,14 +156,14 @@ def inventory_of(state: NetworkState) -> Inventory:
     """The inventory of a started network: with the targets that were chosen for its switches."""
     nodes = state.topology.switches
     running = {
-        name: replace(nodes[name], target=found.target) for name, found in state.switches.items()
+        name: replace(nodes[name], target=switch.target) for name, switch in state.switches.items()
     }
     return Inventory(
         state.name,
         replace(state.topology, switches=nodes | running),
         {
-            name: PipelineAddress(found.grpc_address, found.device_id)
-            for name, found in state.switches.items()
+            name: PipelineAddress(switch.grpc_address, switch.device_id)
+            for name, switch in state.switches.items()
         },
         tuple(
             WorkerAddress(worker.name, Core(worker.server, worker.core), worker.api)

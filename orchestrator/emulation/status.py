@@ -90,9 +90,9 @@ def links_down(state: NetworkState) -> dict[Link, str]:
             interface = (
                 state.switches[node].interfaces.get(port) if node in state.switches else None
             )
-            if interface and (found := _operational(interface)) not in _UP:
+            if interface and (operational := _operational(interface)) not in _UP:
                 down[link] = (
-                    f"link {link.a}-{link.b} is down ({node} port {port}, {interface}: {found})"
+                    f"link {link.a}-{link.b} is down ({node} port {port}, {interface}: {operational})"
                 )
                 break
     return down

@@ -66,11 +66,11 @@ def interfaces(network_id: str) -> list[str]:
 def delete_interfaces(network_id: str, *, timeout: float = 10.0) -> None:
     """Delete them, their peers with them."""
     deadline = time.monotonic() + timeout
-    while found := interfaces(network_id):
+    while names := interfaces(network_id):
         if time.monotonic() > deadline:
-            raise NetworkError(f"interfaces {', '.join(found)} cannot be deleted")
+            raise NetworkError(f"interfaces {', '.join(names)} cannot be deleted")
         # -force: a peer's end goes with the first one, so half of the names are gone by then.
-        lines = "".join(f"link delete dev {name}\n" for name in found)
+        lines = "".join(f"link delete dev {name}\n" for name in names)
         subprocess.run(
             ["ip", "-force", "-batch", "-"],
             input=lines,

@@ -59,10 +59,10 @@ def check_tls(topology: Topology, targets: Mapping[str, str]) -> None:
 
 def exposures(topology: Topology, targets: Mapping[str, str], *, tcp: bool) -> list[str]:
     """What others than the writers could do in the network as it will be started, in words."""
-    found: list[str] = []
+    open_to: list[str] = []
     plain = [s.name for s in topology.switches.values() if not speaks_tls(s.tls)]
     if tcp and plain:
-        found.append(
+        open_to.append(
             f"{', '.join(plain)}: TCP without TLS, so every user of this machine can change them"
         )
     devices = (*topology.switches.values(), *topology.servers.values())
@@ -70,20 +70,20 @@ def exposures(topology: Topology, targets: Mapping[str, str], *, tcp: bool) -> l
         d.name for d in devices if d.tls is not None and speaks_tls(d.tls) and not d.tls.mutual
     ]
     if open_:
-        found.append(
+        open_to.append(
             f"{', '.join(open_)}: TLS without client certificates, so whoever reaches them can "
             "change them"
         )
     for engine, devices in _by_engine(topology, targets).items():
         mutual = [d.name for d in devices if d.tls and speaks_tls(d.tls) and d.tls.mutual]
         if mutual and not engine.knows_writers:
-            found.append(
+            open_to.append(
                 f"{', '.join(mutual)}: {engine.title} knows no writers, so every certificate that "
                 "tls.ca signed can change them and read sampling keys"
             )
         if exposed := engine.exposes():
-            found.append(f"{', '.join(d.name for d in devices)}: {exposed}")
-    return found
+            open_to.append(f"{', '.join(d.name for d in devices)}: {exposed}")
+    return open_to
 
 
 def _problems(device: Switch | Server, tls: Tls, target: str | None) -> Iterator[str]:
@@ -104,8 +104,8 @@ def _problems(device: Switch | Server, tls: Tls, target: str | None) -> Iterator
 
 def _by_engine(topology: Topology, targets: Mapping[str, str]) -> dict[TargetEngine, list[Switch]]:
     """The switches by what will run them."""
-    found: dict[TargetEngine, list[Switch]] = {}
+    switches: dict[TargetEngine, list[Switch]] = {}
     for switch in topology.switches.values():
         if target := targets.get(switch.name):
-            found.setdefault(engine_of(target), []).append(switch)
-    return found
+            switches.setdefault(engine_of(target), []).append(switch)
+    return switches

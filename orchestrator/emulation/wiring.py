@@ -58,7 +58,7 @@ def with_core_interfaces(topology: Topology) -> Topology:
 def wires(topology: Topology, network_id: str) -> tuple[VethPair, ...]:
     """Every link; a host's or server's interfaces are eth0, eth1, ... in the order of its links."""
     used = Counter[str]()
-    known = {*topology.switches, *topology.servers, *topology.hosts}
+    nodes = {*topology.switches, *topology.servers, *topology.hosts}
     return tuple(
         VethPair(
             _end(topology, network_id, link.a, link.a_port, used),
@@ -66,7 +66,7 @@ def wires(topology: Topology, network_id: str) -> tuple[VethPair, ...]:
             link.capacity,
         )
         for link in topology.links
-        if _both_known(link, known)
+        if _both_known(link, nodes)
     )
 
 
@@ -79,8 +79,8 @@ def _behind_nic(topology: Topology, server: str) -> bool:
     return any(switch.server == server for switch in topology.switches.values())
 
 
-def _both_known(link: Link, known: set[str]) -> bool:
-    strangers = {link.a, link.b} - known
+def _both_known(link: Link, nodes: set[str]) -> bool:
+    strangers = {link.a, link.b} - nodes
     if strangers:
         raise NetworkError(f"link {link.a}-{link.b}: no node is called '{min(strangers)}'")
     return True

@@ -67,25 +67,25 @@ def fields_of(node: Json) -> Iterator[Field]:
             yield from fields_of(node.get(key))
 
 
-def value_of(node: Json, known: Mapping[Field, int]) -> int | None:
+def value_of(node: Json, values: Mapping[Field, int]) -> int | None:
     """What an expression is, where the known fields decide it."""
     node = bare(node)
     kind = node.get("type")
     if kind in ("hexstr", "bool"):
         return int(node["value"])
     if kind == "field":
-        return known.get(tuple(node["value"]))
+        return values.get(tuple(node["value"]))
     op = node.get("op")
     if op in ("d2b", "b2d", "not"):
-        value = value_of(node["right"], known)
+        value = value_of(node["right"], values)
         return None if value is None else int(not value) if op == "not" else value
     if op == "valid":
-        return known.get((bare(node["right"])["value"], "$valid$"))
+        return values.get((bare(node["right"])["value"], "$valid$"))
     if op not in _OPERATIONS and op not in ("and", "or"):
         return None
     if node.get("left") is None:
         return None
-    sides = [value_of(node[side], known) for side in ("left", "right")]
+    sides = [value_of(node[side], values) for side in ("left", "right")]
     if op in ("and", "&") and 0 in sides:
         return 0
     if op == "or" and 1 in sides:

@@ -16,17 +16,17 @@ def draw_stages(told: dict[str, Any], title: str, path: Path) -> None:
         raise InputError(f"--plot {path}: the name must end in {' or '.join(FORMATS)}")
     pyplot = pyplot_of_matplotlib()
     figure, axes = pyplot.subplots(len(told), 1, figsize=(10, 3 * len(told)), squeeze=False)
-    for axis, (switch, found) in zip(axes[:, 0], told.items(), strict=True):
-        most = found["of_each_stage"]
+    for axis, (switch, plan) in zip(axes[:, 0], told.items(), strict=True):
+        most = plan["of_each_stage"]
         shares = [
-            [min(1.0, use[name] / most[name]) for use in found["by_stage"]] for name in RESOURCES
+            [min(1.0, use[name] / most[name]) for use in plan["by_stage"]] for name in RESOURCES
         ]
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        stages = range(len(found["by_stage"]))
+        stages = range(len(plan["by_stage"]))
         axis.set_xticks(stages, [str(stage + 1) for stage in stages], fontsize=7)
         axis.set_yticks(range(len(RESOURCES)), [r.replace("_", " ") for r in RESOURCES], fontsize=8)
-        axis.axvline(found["stages"]["of"] - 0.5, color="tab:red")
-        axis.set_title(f"{switch}, {found['chip']}: stages (red: where the chip ends)", fontsize=9)
+        axis.axvline(plan["stages"]["of"] - 0.5, color="tab:red")
+        axis.set_title(f"{switch}, {plan['chip']}: stages (red: where the chip ends)", fontsize=9)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     figure.savefig(path)

@@ -94,8 +94,8 @@ def as_planned(pipeline: Pipeline, build: Build) -> Pipeline:
 
 def refusal(build: Build, chip: Chip, need: Mapping[str, int]) -> Refusal | None:
     """What keeps a pipeline from a chip, and what would fit; None: nothing does."""
-    found = fitted(build, chip, need)
-    if found.fits:
+    placement = fitted(build, chip, need)
+    if placement.fits:
         return None
     bare = fitted(build, chip, {})
     used = {_owner(table) for table, count in need.items() if count}
@@ -105,8 +105,8 @@ def refusal(build: Build, chip: Chip, need: Mapping[str, int]) -> Refusal | None
     if bare.fits:
         without = tuple(i for i in instances if fitted(build, chip, _rest(need, i)).fits)
         never = tuple(i for i in instances if not fitted(build, chip, _own(need, i)).fits)
-    fewer = _fewer(build, found, need) if bare.fits else None
-    table, resource, why = _stopped(found)
+    fewer = _fewer(build, placement, need) if bare.fits else None
+    table, resource, why = _stopped(placement)
     would = [f"with {fewer[1]:,} entries of {fewer[0]}"] if fewer else []
     would += [f"without {instance}" for instance in without]
     if not bare.fits:
@@ -118,7 +118,7 @@ def refusal(build: Build, chip: Chip, need: Mapping[str, int]) -> Refusal | None
             f"alone, {', '.join(never)} would not fit" if never else "no one of them is too much"
         )
     text = f"{why} ({helps})"
-    stages, least = len(found.stages), len(bare.stages)
+    stages, least = len(placement.stages), len(bare.stages)
     return Refusal(table, resource, stages, least, fewer, without, never, text)
 
 
@@ -130,18 +130,18 @@ def _rest(need: Mapping[str, int], instance: str) -> dict[str, int]:
     return {table: count for table, count in need.items() if _owner(table) != instance}
 
 
-def _stopped(found: Fit) -> tuple[str, str, str]:
+def _stopped(placement: Fit) -> tuple[str, str, str]:
     """(table, resource, in words) of what the chip has no room for."""
-    chip, stopped = found.chip, found.refused
+    chip, stopped = placement.chip, placement.refused
     if stopped is None:
         return (
             "",
             "phv_bits",
-            f"{chip.title} has {chip.phv_bits:,} bits of packet header vector, {found.phv_bits:,} "
+            f"{chip.title} has {chip.phv_bits:,} bits of packet header vector, {placement.phv_bits:,} "
             "are needed",
         )
-    table = _table_of(found, stopped)
-    there = f"{chip.title} has {chip.stages} stages, {len(found.stages)} are needed"
+    table = _table_of(placement, stopped)
+    there = f"{chip.title} has {chip.stages} stages, {len(placement.stages)} are needed"
     if stopped.bound in ("", ORDER) or stopped.first >= chip.stages:
         waits = f"{table or 'its last step'} stands behind what it depends on"
         return table, ORDER, f"{waits}, in stage {stopped.first + 1}: {there}"
@@ -149,10 +149,10 @@ def _stopped(found: Fit) -> tuple[str, str, str]:
     return table, stopped.bound, f"{short} {chip.stages} have left: {there}"
 
 
-def _fewer(build: Build, found: Fit, need: Mapping[str, int]) -> tuple[str, int] | None:
+def _fewer(build: Build, placement: Fit, need: Mapping[str, int]) -> tuple[str, int] | None:
     """The NF's table that takes most, with as many entries as would fit; None: fewer do not help."""
-    chip = found.chip
-    taken = {instance_table(p.name): p.use.tcam + p.use.sram for p in found.placed if p.keyed}
+    chip = placement.chip
+    taken = {instance_table(p.name): p.use.tcam + p.use.sram for p in placement.placed if p.keyed}
     some = [table for table, count in need.items() if count]
     table = max(some, key=lambda t: (taken.get(t, 0), t), default="")
     if not table or not fitted(build, chip, {**need, table: 1}).fits:
@@ -167,9 +167,9 @@ def _fewer(build: Build, found: Fit, need: Mapping[str, int]) -> tuple[str, int]
     return table, low
 
 
-def _table_of(found: Fit, stopped: Placed) -> str:
+def _table_of(placement: Fit, stopped: Placed) -> str:
     """The last table with entries that leads to a step; a condition has no name that anyone knows."""
-    by_name = {placed.name: placed for placed in found.placed}
+    by_name = {placed.name: placed for placed in placement.placed}
     at: Placed | None = stopped
     seen: set[str] = set()
     while at is not None and not at.keyed and at.name not in seen:

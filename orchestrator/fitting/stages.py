@@ -60,12 +60,12 @@ class Fit:
     def chain(self) -> tuple[str, ...]:
         """What the last step waits for, one behind the other."""
         by_name = {p.name: p for p in self.placed}
-        found: list[str] = []
+        names: list[str] = []
         at = max(self.placed, key=lambda p: p.last, default=None)
-        while at is not None and at.name not in found:
-            found.append(at.name)
+        while at is not None and at.name not in names:
+            names.append(at.name)
             at = by_name.get(at.behind)
-        return tuple(reversed(found))
+        return tuple(reversed(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +204,12 @@ def _start(step: Step, here: Levels, after: _Level, once: Container[Field]) -> _
                 waits += [here.get(field, nothing) for field in write.reads if field not in made]
                 waits.append(here.get(write.target, nothing))
             made.add(write.target)
-    found = max((*waits, after), key=lambda level: level.stage)
+    latest = max((*waits, after), key=lambda level: level.stage)
     if step.asks is not None and (ahead := computes(step.asks)):
         inputs = max((here.get(f, nothing) for f in step.looked_at), key=lambda level: level.stage)
-        if inputs.stage + ahead > found.stage:
+        if inputs.stage + ahead > latest.stage:
             return _Level(inputs.stage + ahead, inputs.by)
-    return found
+    return latest
 
 
 def _written(

@@ -79,8 +79,8 @@ class Asked:
 
     def leaves_out(self, name: str) -> bool:
         """Whether a statement is of a block that is not there: p4c names it `tbl_<file><line>`."""
-        found = _STATEMENT.match(name)
-        return found is not None and found[1] in self.without
+        statement = _STATEMENT.match(name)
+        return statement is not None and statement[1] in self.without
 
 
 _STATEMENT = re.compile(r"tbl_([a-z_]+)\d")
@@ -118,33 +118,35 @@ def end_of(program: Program, behind: Steps) -> frozenset[Field]:
 def _reached(program: Program, pipeline: ControlGraph, asked: Asked) -> dict[str, Step]:
     """What packets can come to, in packet order, with conditions that are decided left out."""
     order = _in_order(pipeline)
-    known: dict[str, Known | None] = dict.fromkeys(order)
+    states: dict[str, Known | None] = dict.fromkeys(order)
     if pipeline.init is None:
         return {}
-    known[pipeline.init] = {**_at_first(program), **asked.known}
-    found: dict[str, Step] = {}
+    states[pipeline.init] = {**_at_first(program), **asked.known}
+    steps: dict[str, Step] = {}
     for name in order:
-        state = known[name]
+        state = states[name]
         if state is None:
             continue
         step = _step(program, pipeline, name, asked, state)
-        found[name] = step
+        steps[name] = step
         for way in step.ways:
             if way.next is not None:
-                _meet(known, way.next, _after(state, way.writes))
-    return found
+                _meet(states, way.next, _after(state, way.writes))
+    return steps
 
 
 def _step(program: Program, pipeline: ControlGraph, name: str, asked: Asked, state: Known) -> Step:
     if name in pipeline.conditionals:
-        found = pipeline.conditionals[name]
-        value = value_of(found.expression, state)
+        conditional = pipeline.conditionals[name]
+        value = value_of(conditional.expression, state)
         if value is not None:
-            return Step(name, (Way((), found.true_next if value else found.false_next),))
-        ways = (Way((), found.true_next), Way((), found.false_next))
-        asked_of = set(fields_of(found.expression))
+            return Step(
+                name, (Way((), conditional.true_next if value else conditional.false_next),)
+            )
+        ways = (Way((), conditional.true_next), Way((), conditional.false_next))
+        asked_of = set(fields_of(conditional.expression))
         bits = sum(1 if f[1] == "$valid$" else program.field(*f).width for f in asked_of)
-        return Step(name, ways, asks=found.expression, asked_bits=bits)
+        return Step(name, ways, asks=conditional.expression, asked_bits=bits)
     if name in pipeline.calls:
         call = pipeline.calls[name]
         return Step(name, (_way(program, call.action, call.next, asked, state),))
@@ -246,9 +248,9 @@ def _after(state: Known, writes: Iterable[Write]) -> Known:
     return state
 
 
-def _meet(known: dict[str, Known | None], at: str, state: Known) -> None:
-    before = known[at]
-    known[at] = (
+def _meet(states: dict[str, Known | None], at: str, state: Known) -> None:
+    before = states[at]
+    states[at] = (
         state
         if before is None
         else {field: value for field, value in before.items() if state.get(field) == value}
@@ -282,7 +284,7 @@ def _in_order(pipeline: ControlGraph) -> list[str]:
 def _needed(steps: dict[str, Step], live_at_end: Container[Field]) -> dict[str, Step]:
     """Without what nobody reads, and without what then makes no difference."""
     live: dict[str, set[Field]] = {}
-    found: dict[str, Step] = {}
+    needed: dict[str, Step] = {}
     instead: dict[str, str | None] = {}
     for name in reversed(steps):
         step = steps[name]
@@ -309,5 +311,5 @@ def _needed(steps: dict[str, Step], live_at_end: Container[Field]) -> dict[str, 
         if len(step.ways) == 1 and step.asks is not None:
             step = replace(step, asks=None)
         live[name] = before | step.looked_at
-        found[name] = step
-    return dict(reversed(found.items()))
+        needed[name] = step
+    return dict(reversed(needed.items()))

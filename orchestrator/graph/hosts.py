@@ -56,4 +56,4 @@ def check_hosts(
 def _next_hops(function: NetworkFunction[Any]) -> set[Address]:
     programs = (e.program for e in function.elements("inside").elements.values())
     routes = (program.routes for program in programs if isinstance(program, RouteProgram))
-    return {hop for found in routes for hop in found.next_hops}
+    return {hop for route in routes for hop in route.next_hops}

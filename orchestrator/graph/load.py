@@ -96,9 +96,9 @@ class _Loader:
         graph = self._graph(file, edges)
         warnings: list[str] = []
         if len(self.functions) == len(file.nfs):
-            found = check_paths(graph, self.functions)
-            self.problems += [f"{self.name}: {problem}" for problem in found.problems]
-            told = (*found.warnings, *unintended(graph, self.functions))
+            paths = check_paths(graph, self.functions)
+            self.problems += [f"{self.name}: {problem}" for problem in paths.problems]
+            told = (*paths.warnings, *unintended(graph, self.functions))
             warnings = [f"{self.name}: {warning}" for warning in told]
         if self.problems:
             raise InputError(self.problems)
@@ -126,9 +126,9 @@ class _Loader:
     def _read(self, name: str, item: NfFile) -> NetworkFunction[Any]:
         """An NF, with its files; that of the last reading if nothing of it has changed."""
         files = Files(self.files.base, self.files.readings)
-        known, what = files.readings.functions, (files.base, item.type, name)
-        if what in known:
-            raw, read, function = known[what]
+        remembered, what = files.readings.functions, (files.base, item.type, name)
+        if what in remembered:
+            raw, read, function = remembered[what]
             if raw == item.config and unchanged(read):
                 self.files.read.update(read)
                 return function
@@ -137,7 +137,7 @@ class _Loader:
         finally:
             self.files.read.update(files.read)
         function = function_of(config, item.type, name)
-        known[what] = item.config, files.read, function
+        remembered[what] = item.config, files.read, function
         return function
 
     def _endpoints(self, file: GraphFile) -> None:

@@ -45,23 +45,23 @@ def nics_of(file: TopologyFile) -> dict[str, FoundNic]:
 def problems_of(file: TopologyFile) -> Iterator[tuple[str, str]]:
     """(where, what): names that are taken, ports that are too many, twice or too few."""
     names = {*file.switches, *file.servers, *file.smartnics, *file.hosts}
-    for name, found in nics_of(file).items():
-        server, nic = file.servers[found.server], found.said
+    for name, file_nic in nics_of(file).items():
+        server, nic = file.servers[file_nic.server], file_nic.said
         if name in names:
-            yield f"{found.where}.name", f"'{name}' is another node's; give it a name of its own"
+            yield f"{file_nic.where}.name", f"'{name}' is another node's; give it a name of its own"
         names.add(name)
         if server.interface is not None:
-            yield f"{found.where}", "workers have a port each: say 'interfaces', not 'interface'"
+            yield f"{file_nic.where}", "workers have a port each: say 'interfaces', not 'interface'"
         if server.address is not None and not server.interfaces:
             text = "needed: behind a NIC each worker has one, at the end of the NIC's port for it"
-            yield f"servers.{found.server}.interfaces", text
+            yield f"servers.{file_nic.server}.interfaces", text
         workers = max(0, server.cores - server.reserved_cores)
         if nic.core_ports and len(nic.core_ports) != workers:
             text = f"has {len(nic.core_ports)}; one for each of {workers} workers"
-            yield f"{found.where}.core_ports", text
+            yield f"{file_nic.where}.core_ports", text
         elif len({*_core_ports(nic, workers), nic.port}) <= workers:
             yield (
-                f"{found.where}.core_ports",
+                f"{file_nic.where}.core_ports",
                 f"a port is there twice, or is {nic.port}, the switch's",
             )
 
@@ -76,21 +76,21 @@ def with_nics(file: TopologyFile) -> TopologyFile:
         return file
     links = list(file.links)
     more: list[LinkFile] = []
-    for name, found in nics.items():
-        server, nic = file.servers[found.server], found.said
-        first = next((i for i, x in enumerate(links) if found.server in (x.a, x.b)), None)
+    for name, file_nic in nics.items():
+        server, nic = file.servers[file_nic.server], file_nic.said
+        first = next((i for i, x in enumerate(links) if file_nic.server in (x.a, x.b)), None)
         if first is None:
             continue  # told as a server without a link
         cable = links[first]
-        end = "a" if cable.a == found.server else "b"
+        end = "a" if cable.a == file_nic.server else "b"
         links[first] = cable.model_copy(update={end: name, f"{end}_port": nic.port})
         more += (
             LinkFile(
-                a=name, a_port=port, b=found.server, capacity=cable.capacity, latency=nic.latency
+                a=name, a_port=port, b=file_nic.server, capacity=cable.capacity, latency=nic.latency
             )
             for port in _core_ports(nic, max(0, server.cores - server.reserved_cores))
         )
-    switches = {name: _as_switch(found.said) for name, found in nics.items()}
+    switches = {name: _as_switch(file_nic.said) for name, file_nic in nics.items()}
     return file.model_copy(
         update={"switches": {**file.switches, **switches}, "links": (*links, *more)}
     )

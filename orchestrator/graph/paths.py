@@ -36,8 +36,8 @@ def check_paths(graph: ServiceGraph, functions: Functions) -> Found:
         start = ingress_node(traffic.ingress)
         reachable: set[Port] = nx.descendants(order, start) if start in order else set()
         entered |= {node for node in reachable if node.port}
-        known = {traffic.ingress, traffic.egress} <= set(graph.endpoints)
-        if known and Port(traffic.egress) not in reachable:
+        both_there = {traffic.ingress, traffic.egress} <= set(graph.endpoints)
+        if both_there and Port(traffic.egress) not in reachable:
             text = f"no path of edges leads from '{traffic.ingress}' to '{traffic.egress}'"
             problems.append(f"traffic[{index}].to: {text}")
 

@@ -125,9 +125,9 @@ class _Loader:
         self.problems: list[str] = []
 
     def problem(self, path: str, text: str) -> None:
-        for name, found in self.nics.items():  # where the file says them
+        for name, nic in self.nics.items():  # where the file says them
             if path == f"switches.{name}" or path.startswith(f"switches.{name}."):
-                path = found.where + path.removeprefix(f"switches.{name}")
+                path = nic.where + path.removeprefix(f"switches.{name}")
         self.problems.append(f"{self.name}: {path}: {text}")
 
     def load(self) -> Topology:
@@ -196,18 +196,18 @@ class _Loader:
 
     def _tls(self) -> dict[str, Tls | None]:
         """The settings of every switch and server; a problem of the network's own is told once."""
-        found: dict[str, Tls | None] = {}
+        by_name: dict[str, Tls | None] = {}
         problems: dict[str, str] = {}
         for kind in ("switches", "servers"):
             for name, device in getattr(self.file, kind).items():
-                found[name] = tls = merged(self.file.tls, device.tls, self.folder)
+                by_name[name] = tls = merged(self.file.tls, device.tls, self.folder)
                 where = "tls" if device.tls is None else f"{kind}.{name}.tls"
                 problems |= {
                     f"{where}.{key}": text for key, text in (problems_of(tls) if tls else ())
                 }
         for where, text in problems.items():
             self.problem(where, text)
-        return found
+        return by_name
 
     def _management(self) -> None:
         """What belongs to an address says nothing without one; a port has one name."""
@@ -377,8 +377,8 @@ class _Loader:
             versions.add(gateway.version)
             subnets = [a.network for a in host.addresses if a.version == gateway.version]
             if not any(gateway in subnet for subnet in subnets):
-                known = ", ".join(map(str, subnets)) or f"no IPv{gateway.version} address"
-                text = f"{gateway} is in none of the host's subnets ({known})"
+                networks = ", ".join(map(str, subnets)) or f"no IPv{gateway.version} address"
+                text = f"{gateway} is in none of the host's subnets ({networks})"
                 self.problem(f"{where}.gateways[{index}]", text)
 
 

@@ -24,15 +24,15 @@ class Digests:
         """The digest of a node."""
         if node in self._same:
             return repr(node).encode()
-        known = self._known.get(node)
-        if known is None:
+        digest = self._known.get(node)
+        if digest is None:
             nodes, flood = self._nodes, self._nodes.floods.get(node)
             # A sum does not care for the order, and half a million lines need not be sorted.
             total = sum(self._lines(node)) % (1 << 8 * _BYTES)
             groups = flood and (flood.ports, flood.remote)
             text = repr((node.kind, nodes.where(node), nodes.is_gated(node), groups, total))
-            known = self._known[node] = _digest(text)
-        return known
+            digest = self._known[node] = _digest(text)
+        return digest
 
     def _lines(self, node: Node) -> Iterator[int]:
         entries = tuple(self._nodes.entries(node))
@@ -50,12 +50,12 @@ class Digests:
 
 def rank_of(entries: Iterable[TableEntry]) -> dict[str, dict[int, int]]:
     """Ranks of the priorities of each table: priorities may have gaps, ranks have none."""
-    found: dict[str, set[int]] = defaultdict(set)
+    priorities: dict[str, set[int]] = defaultdict(set)
     for entry in entries:
-        found[entry.table].add(entry.priority)
+        priorities[entry.table].add(entry.priority)
     return {
         table: {priority: rank for rank, priority in enumerate(sorted(some, reverse=True))}
-        for table, some in found.items()
+        for table, some in priorities.items()
     }
 
 

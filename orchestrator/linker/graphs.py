@@ -37,21 +37,21 @@ class Own:
             if name in carrying and isinstance(key, Exact) and carrying[name].graph(key[0]) != mine:
                 return False
         what = (entry.action, entry.params)  # many entries share them
-        known = self._params.get(what)
-        if known is None:
+        is_own = self._params.get(what)
+        if is_own is None:
             roles = ((param_role(entry.action, name), value) for name, value in entry.params)
-            known = all(
+            is_own = all(
                 not value or graph_in(r, value) == mine for r, value in roles if r in LAYOUTS
             )
-            self._params[what] = known
-        return known
+            self._params[what] = is_own
+        return is_own
 
 
 def graphs_of(entry: TableEntry) -> Iterator[int]:
     """The graph ids that the numbers of an entry carry."""
     for name, key in entry.keys:
-        if isinstance(key, Exact) and (found := graph_in(key_role(entry.table, name), key.value)):
-            yield found
+        if isinstance(key, Exact) and (graph := graph_in(key_role(entry.table, name), key.value)):
+            yield graph
     for name, value in entry.params:
-        if found := graph_in(param_role(entry.action, name), value):
-            yield found
+        if graph := graph_in(param_role(entry.action, name), value):
+            yield graph

@@ -170,18 +170,18 @@ class _Resolver:
         return TableEntry(table, given, action, doing, priority, origin, meter)
 
     def _doing(self, action: str, params: tuple[tuple[str, int | Ref], ...]) -> _Params:
-        known = self._known.get((action, id(params)))
-        if known is not None:
-            return known[1]
-        found = tuple(
+        remembered = self._known.get((action, id(params)))
+        if remembered is not None:
+            return remembered[1]
+        resolved = tuple(
             [
                 (name, v if isinstance(v, int) else self._number(v, param_role, action, name))
                 for name, v in params
             ]
         )
         if type(params[-1][1]) not in _OF_ONE_ENTRY:
-            self._known[action, id(params)] = params, found
-        return found
+            self._known[action, id(params)] = params, resolved
+        return resolved
 
     def _number(self, ref: Ref, role: _RoleOf, where: str, name: str) -> int:
         match ref:

@@ -54,10 +54,10 @@ class Matching:
     ) -> Matched:
         """What `match_entries` says."""
         asked = tuple(map(id, old)), tuple(map(id, new)), ids
-        known = self._known.get(asked)
-        if known is None:
-            known = self._known[asked] = match_entries(old, new, ids)
-        return known
+        matched = self._known.get(asked)
+        if matched is None:
+            matched = self._known[asked] = match_entries(old, new, ids)
+        return matched
 
 
 def match_entries(

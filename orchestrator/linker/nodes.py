@@ -88,8 +88,8 @@ class Specs:
 
     def number(self, spec: tuple[str, Any]) -> int:
         """The number of a type and configuration."""
-        for number, known in enumerate(self._known):
-            if spec is known or _same_values(spec, known):
+        for number, numbered in enumerate(self._known):
+            if spec is numbered or _same_values(spec, numbered):
                 return number
         self._known.append(spec)
         return len(self._known) - 1
@@ -110,8 +110,8 @@ class Sources:
 
     def after(self, gone: Iterable[Part], come: Iterable[Part]) -> Sources:
         """Those without what some parts name, and with what others do."""
-        found, own = Sources(), set[Node]()
-        found._before = dict(self._before)
+        sources, own = Sources(), set[Node]()
+        sources._before = dict(self._before)
         was, now = _named(gone), _named(come)
         for node in {*was, *now}:
             change = now.get(node, Counter()).copy()
@@ -121,21 +121,21 @@ class Sources:
                     continue
                 if ref not in own:
                     own.add(ref)
-                    found._before[ref] = Counter(found._before.get(ref))
-                counts = found._before[ref]
+                    sources._before[ref] = Counter(sources._before.get(ref))
+                counts = sources._before[ref]
                 counts[node] += count
                 if not counts[node]:
                     del counts[node]
-        return found
+        return sources
 
 
 def _named(parts: Iterable[Part]) -> dict[Node, Counter[Node]]:
     """How often each node names another one."""
-    found: dict[Node, Counter[Node]] = {}
+    naming: dict[Node, Counter[Node]] = {}
     for part in parts:
         if part.node is not None:
-            found.setdefault(part.node, Counter()).update(part.refs)
-    return found
+            naming.setdefault(part.node, Counter()).update(part.refs)
+    return naming
 
 
 class Nodes:
@@ -174,8 +174,10 @@ class Nodes:
             core = Core(worker.server, worker.core)
             for name, spec in worker.nfs.items():
                 self._specs[core, name] = specs.number(spec)
-            for found in worker.chains:
-                self.chains[path_node(found.spi, found.si)].append((core, found))
+            for program_chain in worker.chains:
+                self.chains[path_node(program_chain.spi, program_chain.si)].append(
+                    (core, program_chain)
+                )
 
     def _add(self, switch: str, part: Part) -> None:
         node = part.node
@@ -269,23 +271,23 @@ class Nodes:
 
     def refs(self, node: Node) -> set[Node]:
         """The nodes that a node names."""
-        found: set[Node] = set()
+        refs: set[Node] = set()
         for part in self.parts.get(node, ()):
-            found.update(part.refs)
+            refs.update(part.refs)
         for core, served in self.chains.get(node, ()):
-            found.update(self.hops(core, served).refs)
-        return found
+            refs.update(self.hops(core, served).refs)
+        return refs
 
     def below(self, node: Node, but: Container[Node] = ()) -> set[Node]:
         """All nodes that packets may come to behind a node, except some and what only they lead to."""
-        found: set[Node] = set()
+        below: set[Node] = set()
         todo = list(self.refs(node))
         while todo:
             at = todo.pop()
-            if at not in found and at not in but:
-                found.add(at)
+            if at not in below and at not in but:
+                below.add(at)
                 todo.extend(self.refs(at))
-        return found
+        return below
 
     def above(self, nodes: Iterable[Node]) -> set[Node]:
         """Some nodes, and all from which packets may come to them."""
@@ -295,15 +297,15 @@ class Nodes:
         for node in self.chains:
             for ref in self.refs(node):
                 chains[ref].append(node)
-        found: set[Node] = set()
+        above: set[Node] = set()
         todo = list(nodes)
         while todo:
             at = todo.pop()
-            if at not in found:
-                found.add(at)
+            if at not in above:
+                above.add(at)
                 todo.extend(self._sources.of(at))
                 todo.extend(chains.get(at, ()))
-        return found
+        return above
 
 
 def differing_parts(one: Sequence[Part], other: Sequence[Part]) -> tuple[list[Part], list[Part]]:
@@ -322,10 +324,10 @@ def parts_of(switch: str, entries: Sequence[TableEntry]) -> Sequence[Part]:
     """Entries by the nodes that they belong to, in order of their first ones."""
     if isinstance(entries, Entries):
         return entries.parts
-    found: dict[Node | None, list[TableEntry]] = {}
+    by_node: dict[Node | None, list[TableEntry]] = {}
     for entry in entries:
-        found.setdefault(owner(switch, entry), []).append(entry)
-    return [part_of(switch, node, mine) for node, mine in found.items()]
+        by_node.setdefault(owner(switch, entry), []).append(entry)
+    return [part_of(switch, node, mine) for node, mine in by_node.items()]
 
 
 def in_parts(bundle: Bundle) -> Bundle:
@@ -348,11 +350,11 @@ def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Pa
 def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:
     """The other nodes that entries of a node name."""
     asked = {(entry.action, entry.params) for entry in entries if entry.params}
-    found: set[Node] = set()
+    nodes: set[Node] = set()
     for action, params in asked:
-        found.update(ref for ref, _ in references(node, switch, action, dict(params)))
-    found.discard(node)
-    return tuple(sorted(found))
+        nodes.update(ref for ref, _ in references(node, switch, action, dict(params)))
+    nodes.discard(node)
+    return tuple(sorted(nodes))
 
 
 def line_of(node: Node, switch: str, entry: TableEntry) -> Line:

@@ -55,8 +55,8 @@ def _alike(new: Nodes, old: Nodes, node: Node) -> bool:
     chains = new.chains.get(node)
     return chains == old.chains.get(node) and all(
         new.spec(core, hop.nf) == old.spec(core, hop.nf)
-        for core, found in chains or ()
-        for hop in found.hops
+        for core, program_chain in chains or ()
+        for hop in program_chain.hops
         if hop.nf
     )
 
@@ -85,18 +85,18 @@ class Equality:
         """Whether all packets meet the same from two nodes on."""
         if new in self.same or old in self.same:
             return new == old
-        known = self._known.get((new, old))
-        if known is None:
+        equal = self._known.get((new, old))
+        if equal is None:
             if self.size(self.new, new) != self.size(self.old, old):
-                known = False
+                equal = False
             elif new.kind == TREE:
                 branches = zip(self.new.entries(new), self.old.entries(old), strict=True)
-                known = all(self._equal_branches(new, old, *pair) for pair in branches)
+                equal = all(self._equal_branches(new, old, *pair) for pair in branches)
             else:
                 ours, theirs = self._digests
-                known = ours.of(new) == theirs.of(old)
-            self._known[new, old] = known
-        return known
+                equal = ours.of(new) == theirs.of(old)
+            self._known[new, old] = equal
+        return equal
 
     @staticmethod
     def size(nodes: Nodes, node: Node) -> tuple[str, str, int]:
@@ -154,19 +154,19 @@ class Pairing:
         """Changed nodes that change in several tables, or that packets meet behind another change."""
         news = set(self.changed)
         olds = {self.old_of[node] for node in news}
-        found = {node for node in news if not self._one_table(node)}
+        clashing = {node for node in news if not self._one_table(node)}
         for node in news:
             before, after = zip(*self.lines[node], strict=True)
-            found |= self._behind(self.new, node, before, after) & news
+            clashing |= self._behind(self.new, node, before, after) & news
             old = self.old_of[node]
-            found |= {self.new_of[n] for n in self._behind(self.old, old, before, after) & olds}
+            clashing |= {self.new_of[n] for n in self._behind(self.old, old, before, after) & olds}
         # A root that comes or goes is a change, too.
         for switch in self.new.roots.keys() - self.old.roots.keys():
-            found |= self.new.below(self.new.roots[switch], self.same) & news
+            clashing |= self.new.below(self.new.roots[switch], self.same) & news
         for switch in self.old.roots.keys() - self.new.roots.keys():
             below = self.old.below(self.old.roots[switch], self.same) & olds
-            found |= {self.new_of[node] for node in below}
-        return found
+            clashing |= {self.new_of[node] for node in below}
+        return clashing
 
     def _behind(
         self,
@@ -189,20 +189,20 @@ class Pairing:
         wanted = {word for words in asked for word in words}
         leads = {_word(entry): entry for entry in nodes.entries(node) if _word(entry) in wanted}
         met = [next((leads[word] for word in words if word in leads), None) for words in asked]
-        found: set[Node] = set()
+        behind: set[Node] = set()
         for ref in named_by(node, nodes.place[node], [entry for entry in met if entry is not None]):
-            found |= {ref, *nodes.below(ref, self.same)}
-        return found
+            behind |= {ref, *nodes.below(ref, self.same)}
+        return behind
 
     def altered(self) -> set[Node]:
         """Old nodes that will not be what they were: changed in place, or above such."""
         olds = {self.old_of[node] for node in self.changed}
-        known = dict.fromkeys(olds, True)
+        unpaired = dict.fromkeys(olds, True)
 
         def alters(node: Node) -> bool:
-            if node not in known:
-                known[node] = node not in self.same and any(map(alters, self.old.refs(node)))
-            return known[node]
+            if node not in unpaired:
+                unpaired[node] = node not in self.same and any(map(alters, self.old.refs(node)))
+            return unpaired[node]
 
         return {node for node in self.same.gone if alters(node)}
 
@@ -238,10 +238,12 @@ class Pairing:
             if alike and self._refs_stay(new, ours):
                 tables[table] = Matched(tuple(zip(theirs, ours, strict=True)))
                 continue
-            found = tables[table] = self.equality.match(theirs, ours, belonging(table).own)
+            matched = tables[table] = self.equality.match(theirs, ours, belonging(table).own)
             # Every pair is looked at: what is behind one continues even if another has changed.
-            asked = found.doubtful if new == old else range(len(found.pairs))
-            changed = [found.pairs[i] for i in asked if not self._same(new, old, *found.pairs[i])]
+            asked = matched.doubtful if new == old else range(len(matched.pairs))
+            changed = [
+                matched.pairs[i] for i in asked if not self._same(new, old, *matched.pairs[i])
+            ]
             if changed:
                 self.changed.setdefault(new, set()).add(table)
                 self.lines.setdefault(new, []).extend(changed)

@@ -97,14 +97,14 @@ def _with_parts_of(old: Bundle, new: Bundle) -> Bundle:
         there: dict[tuple[Node | None, int], list[Part]] = defaultdict(list)
         for part in gone:
             there[part.node, len(part.entries)].append(part)
-        known = {
+        old_parts = {
             id(part): same
             for part in come
             for same in there.get((part.node, len(part.entries)), ())
             if same.entries == part.entries
         }
-        if known:
-            listed = (known.get(id(part), part) for part in program.entries.parts)
+        if old_parts:
+            listed = (old_parts.get(id(part), part) for part in program.entries.parts)
             programs[switch] = replace(program, entries=Entries(listed))
     return replace(new, programs=programs)
 
@@ -131,13 +131,13 @@ class _Sharing:
     @cached_property
     def staying(self) -> dict[tuple[str, str, int], list[Node]]:
         """Old nodes that stay as they are, by kind, switch and size."""
-        found: dict[tuple[str, str, int], list[Node]] = defaultdict(list)
+        staying: dict[tuple[str, str, int], list[Node]] = defaultdict(list)
         gone = self.pairing.altered() if self.pairing else set[Node]()
         if self.pairing is not None:  # a tree has no two equal nodes, so these are taken
             gone |= {node for node in self.pairing.new_of if node.kind == TREE}
         for node in sorted(self.same.gone - gone):
-            found[self.equality.size(self.old, node)].append(node)
-        return found
+            staying[self.equality.size(self.old, node)].append(node)
+        return staying
 
     def bundle(self) -> Bundle:
         """The result."""
@@ -192,9 +192,9 @@ class _Sharing:
 
     def _emit(self, node: Node, old: Node | None) -> Node:
         """Put a node and all behind it into the result; `old` is what it stays."""
-        known = self.done.get(node)
-        if known is not None and (old is None or old == known):
-            return known
+        emitted = self.done.get(node)
+        if emitted is not None and (old is None or old == emitted):
+            return emitted
         if old is not None:
             self.done[node] = old
             if old not in self.kept:
@@ -207,8 +207,8 @@ class _Sharing:
             flood = self.new.floods[node]
             self.floods[node.switch].append(flood._replace(group=fresh.number))
         place = self.new.place.get(node, "")
-        found = [self._renamed(entry, node, fresh) for entry in self.new.entries(node)]
-        self._add(node, place, fresh, found)
+        renamed = [self._renamed(entry, node, fresh) for entry in self.new.entries(node)]
+        self._add(node, place, fresh, renamed)
         for core, served in self.new.chains.get(node, ()):
             self.chains[core].append(self._rechained(core, served, fresh))
         return fresh
@@ -234,8 +234,8 @@ class _Sharing:
 
     def _loose(self, switch: str, part: Part) -> Part:
         """Entries of no node say the same in all versions, but where they speak of service paths."""
-        found = dict.fromkeys(self._renamed_keys(entry, switch) for entry in part.entries)
-        return part if part.entries == tuple(found) else part_of(switch, None, found)
+        renamed = dict.fromkeys(self._renamed_keys(entry, switch) for entry in part.entries)
+        return part if part.entries == tuple(renamed) else part_of(switch, None, renamed)
 
     def _renamed_keys(self, entry: TableEntry, switch: str) -> TableEntry:
         numbers: dict[str, int] = {}
@@ -265,11 +265,11 @@ class _Sharing:
         for ours, theirs in chains:
             self.chains[theirs[0]].append(theirs[1])
             self._follow(self.new.hops(*ours).refs, self.old.hops(*theirs).refs)
-        changed, known, settled = set[str](), dict[str, Matched](), set[tuple[object, ...]]()
+        changed, matches, settled = set[str](), dict[str, Matched](), set[tuple[object, ...]]()
         apart: Sequence[Part] = ()
         if self.pairing is not None:
             changed = self.pairing.changed.get(node, changed)
-            known = self.pairing.matched.get(node, known)
+            matches = self.pairing.matched.get(node, matches)
             settled = self.pairing.settled.get(node, settled)
             apart = self.pairing.apart.get(node, apart)
         place = self.old.place.get(old, "")
@@ -279,11 +279,11 @@ class _Sharing:
             self._follow(refs, refs)
             return
         self.parts[node] += apart
-        found = [entry for entry in self.new.entries(node, apart) if entry.effect in settled]
+        entries = [entry for entry in self.new.entries(node, apart) if entry.effect in settled]
         both = self.old.entries(old, apart), self.new.entries(node, apart)
         tables_of = by_table(*both, settled)
         for table, (theirs, ours) in tables_of.items():
-            matched = known.get(table)
+            matched = matches.get(table)
             if matched is None or matched.crowded:
                 matched = self.equality.match(theirs, ours, belonging(table).own)
             kept = [after for _, after in matched.pairs]
@@ -291,8 +291,8 @@ class _Sharing:
                 before, after = matched.pairs[at]
                 if after is not None:
                     kept[at] = self._kept(node, old, before, after, in_place=table in changed)
-            found += [entry for entry in kept if entry is not None]
-        self._add(node, place, old, found)
+            entries += [entry for entry in kept if entry is not None]
+        self._add(node, place, old, entries)
 
     def _kept(
         self,
@@ -336,8 +336,8 @@ class _Sharing:
         keys = tuple((key, Exact(own[key]) if key in own else value) for key, value in entry.keys)
         params = dict(entry.params)
         for ref, names in references(node, self.new.place[node], entry.action, params):
-            found = name if ref == node else self._emit(ref, self._continued(ref))
-            params |= self._given(found, names, param_role, entry.action)
+            target = name if ref == node else self._emit(ref, self._continued(ref))
+            params |= self._given(target, names, param_role, entry.action)
         for label in labels(entry.action):
             params[label] = self.free.traffic_class(params[label])
         renamed = entry._replace(
@@ -396,13 +396,13 @@ class _Numbers:
 
     def used(self, kind: str, switch: str) -> set[int]:
         """Numbers of a kind that are in use."""
-        known = self._used.get((kind, switch))
-        if known is None:
-            found = (n.number for n in self.old.all() if (n.kind, n.switch) == (kind, switch))
-            known = self._used[kind, switch] = {
-                ids.hop(n).spi if kind == PATH else n for n in found
+        used = self._used.get((kind, switch))
+        if used is None:
+            numbers = (n.number for n in self.old.all() if (n.kind, n.switch) == (kind, switch))
+            used = self._used[kind, switch] = {
+                ids.hop(n).spi if kind == PATH else n for n in numbers
             }
-        return known
+        return used
 
     def take(self, node: Node, segment: Node | None = None) -> Node:
         """A name for a fresh node, its own number if that is free; `segment` is a tree's node's."""
@@ -417,10 +417,10 @@ class _Numbers:
         if node.kind == TREE:
             assert segment is not None
             numbers = count(ids.tree_node(node.number).node)
-            found = (
+            number = (
                 tree_node(node.switch, segment.number, n & ids.MOST_TREE_NODES) for n in numbers
             )
-            taken = next(n for n in found if n not in self.old and n not in self._trees)
+            taken = next(n for n in number if n not in self.old and n not in self._trees)
             self._trees.add(taken)
             return taken
         return node._replace(number=self._free(node, node.number))
@@ -434,14 +434,14 @@ class _Numbers:
                 for n in layout.numbers(self.graph_id)[1:]
                 if n not in used and not (n ^ wanted) & same
             )
-            found = next(free, None)
-            if found is None:
+            number = next(free, None)
+            if number is None:
                 where = f" of {node.switch}" if node.switch else ""
                 raise CompileError(
                     f"{self.graph}: no {node.kind} number{where} is left for a second version: "
                     f"{layout.size - 1} are in use"
                 )
-            wanted = found
+            wanted = number
         used.add(wanted)
         return wanted
 

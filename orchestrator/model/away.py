@@ -52,11 +52,11 @@ class Away:
             self, devices={**other.devices, **self.devices}, cores={**other.cores, **self.cores}
         )
 
-    def without(self, known: Away) -> Away:
+    def without(self, other: Away) -> Away:
         """Devices and cores that are not known to be away."""
         return Away(
-            {name: why for name, why in self.devices.items() if name not in known.devices},
-            {core: why for core, why in self.cores.items() if core not in known.cores},
+            {name: why for name, why in self.devices.items() if name not in other.devices},
+            {core: why for core, why in self.cores.items() if core not in other.cores},
         )
 
     def words(self) -> Iterator[str]:

@@ -88,10 +88,10 @@ class FilterProgram(Program):
     @cached_property
     def prefix_counts(self) -> Counter[frozenset[int]]:
         """Entries of a table that knows no ranges, by IP versions."""
-        found: Counter[frozenset[int]] = Counter()
+        counts: Counter[frozenset[int]] = Counter()
         for match in self.matches:
-            found[match.kind.versions] += match.prefixes
-        return found
+            counts[match.kind.versions] += match.prefixes
+        return counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,17 +247,17 @@ class PipelineProgram:
 
     def entries_by_table(self) -> Counter[str]:
         """How many entries it has in each table."""
-        found = Counter(map(itemgetter(0), self.activation))
+        counts = Counter(map(itemgetter(0), self.activation))
         if not isinstance(self.entries, Entries):
-            found.update(map(itemgetter(0), self.entries))
-            return found
+            counts.update(map(itemgetter(0), self.entries))
+            return counts
         listed = [part.entries for part in self.entries.parts]
         made = (some for some in listed if not isinstance(some, LazyEntries))
-        found.update(map(itemgetter(0), chain.from_iterable(made)))
+        counts.update(map(itemgetter(0), chain.from_iterable(made)))
         for some in listed:
             if isinstance(some, LazyEntries):
-                found.update(some.tables)
-        return found
+                counts.update(some.tables)
+        return counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,11 +67,11 @@ def segment_words(segment: int) -> str:
 
 def parse_segment(text: str) -> int | None:
     """The segment that `segment_words` says so; None when it would not say that."""
-    found = _SEGMENT_WORDS.fullmatch(text)
-    if found is None or int(found[1]) >= GRAPH_IDS.stop:
+    match = _SEGMENT_WORDS.fullmatch(text)
+    if match is None or int(match[1]) >= GRAPH_IDS.stop:
         return None
-    own = int(found[2]) | (GATED if found[3] else 0)
-    segment = int(found[1]) << SEGMENT.below | own
+    own = int(match[2]) | (GATED if match[3] else 0)
+    segment = int(match[1]) << SEGMENT.below | own
     return segment if segment_words(segment) == text else None
 
 

@@ -33,16 +33,16 @@ def places_of(origin: str) -> str:
     """The places in it, for `placed`: `:14`, `[3]&[1]`; empty where there is none."""
     if origin[-1:] not in _LAST and _AND not in origin:
         return ""
-    found = [_split(part)[1] for part in origin.split(_AND)]
-    return "&".join(found) if any(found) else ""
+    places = [_split(part)[1] for part in origin.split(_AND)]
+    return "&".join(places) if any(places) else ""
 
 
 def placed(origin: str, places: str) -> str:
     """An origin as it was before it was `told`; ValueError when the places are not its own."""
     if not places:
         return origin
-    parts, found = origin.split(_AND), places.split("&")
-    whole = _AND.join([part + place for part, place in zip(parts, found, strict=True)])
+    parts, placed_parts = origin.split(_AND), places.split("&")
+    whole = _AND.join([part + place for part, place in zip(parts, placed_parts, strict=True)])
     if (told(whole), places_of(whole)) != (origin, places):
         raise ValueError(f"'{places}' is no place of '{origin}'")
     return whole
@@ -52,7 +52,7 @@ _LAST = frozenset("0123456789]")
 
 
 def _split(part: str) -> tuple[str, str]:
-    found = _PLACE.fullmatch(part)
-    if found is None or not _RULE.fullmatch(found[1]):
+    match = _PLACE.fullmatch(part)
+    if match is None or not _RULE.fullmatch(match[1]):
         return part, ""
-    return found[1], found[2]
+    return match[1], match[2]

@@ -102,29 +102,29 @@ class Routes(Sequence[Route]):
     def from_bytes(cls, data: bytes) -> Routes:
         """What `to_bytes` wrote; ValueError where that is something else."""
         head, newline, body = data.partition(b"\n")
-        known: Any = json.loads(head) if newline else None
-        if not isinstance(known, dict):
+        document: Any = json.loads(head) if newline else None
+        if not isinstance(document, dict):
             raise ValueError("no document of routes")
-        found = cls.__new__(cls)
-        count = int(known["count"])
-        found.outputs = tuple(known["outputs"])
-        found.hops = tuple(None if hop is None else tuple(hop) for hop in known["hops"])
-        found.places = tuple(tuple(place) for place in known["places"])
-        found._columns, at = {}, 0
+        routes = cls.__new__(cls)
+        count = int(document["count"])
+        routes.outputs = tuple(document["outputs"])
+        routes.hops = tuple(None if hop is None else tuple(hop) for hop in document["hops"])
+        routes.places = tuple(tuple(place) for place in document["places"])
+        routes._columns, at = {}, 0
         for name, kind in _COLUMNS.items():
             size = count * np.dtype(kind).itemsize
-            found._columns[name] = np.frombuffer(body[at : at + size], kind)
+            routes._columns[name] = np.frombuffer(body[at : at + size], kind)
             at += size
         if at != len(body):
             raise ValueError(f"{len(body)} bytes of routes instead of {at}")
         for name, items in (
-            ("output", found.outputs),
-            ("hop", found.hops),
-            ("place", found.places),
+            ("output", routes.outputs),
+            ("hop", routes.hops),
+            ("place", routes.places),
         ):
-            if count and int(found._columns[name].max()) >= len(items):
+            if count and int(routes._columns[name].max()) >= len(items):
                 raise ValueError(f"a route has no {name}")
-        return found
+        return routes
 
     def to_bytes(self) -> bytes:
         """As one document: a line of JSON, then the columns."""
@@ -138,10 +138,10 @@ class Routes(Sequence[Route]):
     @cached_property
     def digest(self) -> bytes:
         """16 bytes of all that they say."""
-        found = blake2b(json.dumps(self._told()).encode(), digest_size=_DIGEST_BYTES)
+        digest = blake2b(json.dumps(self._told()).encode(), digest_size=_DIGEST_BYTES)
         for column in self._columns.values():
-            found.update(column.tobytes())
-        return found.digest()
+            digest.update(column.tobytes())
+        return digest.digest()
 
     @cached_property
     def counts(self) -> Counter[int]:
@@ -163,8 +163,8 @@ class Routes(Sequence[Route]):
         first = (np.unique(both[columns["version"] == v]) for v in (4, 6))
         return frozenset(
             (version, self.outputs[way >> 32], self.hops[way & 0xFFFF_FFFF])
-            for version, found in zip((4, 6), first, strict=True)
-            for way in found.tolist()
+            for version, ways in zip((4, 6), first, strict=True)
+            for way in ways.tolist()
         )
 
     @cached_property
@@ -231,15 +231,15 @@ def _route(row: RouteRow) -> Route:
 
 def _place_of(rule: str) -> tuple[tuple[str, str], int]:
     """A rule's name in what many have in common, and a number."""
-    found = _NUMBERED.fullmatch(rule)
-    return ((found[1], found[3]), int(found[2])) if found else ((rule, ""), _UNNUMBERED)
+    match = _NUMBERED.fullmatch(rule)
+    return ((match[1], match[3]), int(match[2])) if match else ((rule, ""), _UNNUMBERED)
 
 
 def _indexed(items: Iterable[Any]) -> tuple[tuple[Any, ...], list[int]]:
     """The different items, in order of their first ones, and for each item which one it is."""
-    known: dict[Any, int] = {}
-    places = [known.setdefault(item, len(known)) for item in items]
-    return tuple(known), places
+    numbers: dict[Any, int] = {}
+    places = [numbers.setdefault(item, len(numbers)) for item in items]
+    return tuple(numbers), places
 
 
 def _arrays(columns: Mapping[str, Sequence[int]]) -> dict[str, NDArray[Any]]:

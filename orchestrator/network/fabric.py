@@ -220,11 +220,11 @@ class Fabric:
 
     def _parts(self) -> dict[str, str]:
         """By switch: a switch of the connected part that it is in."""
-        found: dict[str, str] = {}
+        roots: dict[str, str] = {}
         for root in self.neighbors:
-            if root not in found:
-                found |= dict.fromkeys(self._distances(root), root)
-        return found
+            if root not in roots:
+                roots |= dict.fromkeys(self._distances(root), root)
+        return roots
 
     def _distances(self, root: str) -> dict[str, int]:
         distance = {root: 0}

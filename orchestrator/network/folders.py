@@ -42,8 +42,8 @@ def run_dir(name: str) -> Path:
 
 def private_dir(path: Path) -> Path:
     """Make a folder (0700) and see that nobody else owns it, as could be under /tmp."""
-    found = hidden_dir(path).lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+    status = hidden_dir(path).lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise NetworkError(f"{path} is not a folder of user {os.geteuid()}: remove it")
     return path
 
@@ -52,15 +52,15 @@ def hidden_dir(path: Path) -> Path:
     """Make a folder, or make it one that only its owner looks into (0700), if that is this user."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise StoreError(f"{path}: cannot be made: {error.strerror}") from error
-    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o700:
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != 0o700:
         with suppress(OSError):  # read-only: nobody puts anything there
             path.chmod(0o700)
     return path
 
 
 def _trusted(base: Path) -> bool:
-    found = base.stat()
-    return found.st_uid == os.geteuid() or bool(found.st_mode & stat.S_ISVTX)
+    status = base.stat()
+    return status.st_uid == os.geteuid() or bool(status.st_mode & stat.S_ISVTX)

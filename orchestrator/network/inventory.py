@@ -140,19 +140,19 @@ def load_inventory(name: str) -> Inventory:
 def read_inventory(path: Path) -> Inventory:
     """The inventory in a file; InputError says what is wrong with it, and where."""
     try:
-        found = _Document.model_validate_json(read_regular(path, str(path), _LARGEST))
+        document = _Document.model_validate_json(read_regular(path, str(path), _LARGEST))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise InputError(f"{path}: {where}: {first['msg']} (format {FORMAT} is read)") from error
     inventory = Inventory(
-        found.name,
-        found.topology,
-        found.pipelines,
-        found.workers,
-        found.folder,
-        found.agents,
-        found.hosts,
+        document.name,
+        document.topology,
+        document.pipelines,
+        document.workers,
+        document.folder,
+        document.agents,
+        document.hosts,
     )
     problems = list(_problems(inventory))
     if problems:
@@ -194,7 +194,7 @@ def _problems(inventory: Inventory) -> Iterator[str]:
             yield f"workers.{number}: {server.name} has cores 0..{server.cores - 1}"
     if len({worker.core for worker in inventory.workers}) != len(inventory.workers):
         yield "workers: two of them have one core"
-    addresses = {name: found.address for name, found in inventory.pipelines.items()}
+    addresses = {name: pipeline.address for name, pipeline in inventory.pipelines.items()}
     addresses |= {worker.name: worker.address for worker in inventory.workers}
     addresses |= {f"agent of {server}": address for server, address in inventory.agents.items()}
     for name, address in addresses.items():

@@ -95,12 +95,12 @@ class AclConfig(NfConfig):
     def filters(self, port: str) -> tuple[FilterRule, ...]:
         """Its rules as those of the element that packets meet who enter a port."""
         mirror = self.reverse == "mirror"
-        known = self._known.filters
-        if tuple([found.placed for found in known]) != self._from_file:  # it was given other rules
-            known = tuple(_filters_of(mirror, placed) for placed in self._from_file)
+        pairs = self._known.filters
+        if tuple([pair.placed for pair in pairs]) != self._from_file:  # it was given other rules
+            pairs = tuple(_filters_of(mirror, placed) for placed in self._from_file)
         inline = self.all_rules[: len(self.rules)]
-        both = (*(_filters_of(mirror, placed) for placed in inline), *known)
-        return tuple([found.inside if port == "inside" else found.outside for found in both])
+        both = (*(_filters_of(mirror, placed) for placed in inline), *pairs)
+        return tuple([pair.inside if port == "inside" else pair.outside for pair in both])
 
 
 def _filters_of(mirror: bool, placed: PlacedRule) -> _Filters:

@@ -27,37 +27,37 @@ class HealthReference:
 
     def is_up(self, backend: Hashable, now_us: int) -> bool:
         """Whether new connections may go to it."""
-        known = self._backends.get(backend)
-        if known is None:
+        health = self._backends.get(backend)
+        if health is None:
             return True
-        for opened_us in list(known.opened_us):
-            if now_us - opened_us >= self._timeout_us and opened_us in known.opened_us:
-                known.opened_us.remove(opened_us)
-                self._missed(known, opened_us + self._timeout_us)
-        return known.down_until_us <= now_us
+        for opened_us in list(health.opened_us):
+            if now_us - opened_us >= self._timeout_us and opened_us in health.opened_us:
+                health.opened_us.remove(opened_us)
+                self._missed(health, opened_us + self._timeout_us)
+        return health.down_until_us <= now_us
 
     def opened(self, backend: Hashable, now_us: int) -> None:
         """A client's SYN has been sent to it."""
-        known = self._backends[backend]
-        if len(known.opened_us) < self._misses:
-            known.opened_us.append(now_us)
-        if known.was_down:  # nobody else tries it before this one is answered or given up
-            known.down_until_us = max(known.down_until_us, now_us + self._timeout_us)
+        health = self._backends[backend]
+        if len(health.opened_us) < self._misses:
+            health.opened_us.append(now_us)
+        if health.was_down:  # nobody else tries it before this one is answered or given up
+            health.down_until_us = max(health.down_until_us, now_us + self._timeout_us)
 
     def refused(self, backend: Hashable, now_us: int) -> None:
         """It has answered a SYN with a reset."""
-        known = self._backends[backend]
-        if known.opened_us:
-            del known.opened_us[0]
-            self._missed(known, now_us)
+        health = self._backends[backend]
+        if health.opened_us:
+            del health.opened_us[0]
+            self._missed(health, now_us)
 
     def heard(self, backend: Hashable) -> None:
         """It has sent something else."""
         self._backends.pop(backend, None)
 
-    def _missed(self, known: _Backend, at_us: int) -> None:
-        known.missed += 1
-        if known.was_down or known.missed == self._misses:
-            known.opened_us.clear()
-            known.missed, known.was_down = 0, True
-            known.down_until_us = at_us + self._retry_us
+    def _missed(self, health: _Backend, at_us: int) -> None:
+        health.missed += 1
+        if health.was_down or health.missed == self._misses:
+            health.opened_us.clear()
+            health.missed, health.was_down = 0, True
+            health.down_until_us = at_us + self._retry_us

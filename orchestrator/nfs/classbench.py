@@ -51,30 +51,30 @@ def parse_rule(line: str) -> Match | None:
     if not text.startswith("@"):
         raise _At(1, "a ClassBench rule begins with '@'")
     at = 1
-    found: list[tuple[int, re.Match[str]]] = []
+    fields: list[tuple[int, re.Match[str]]] = []
     for name, pattern, example in _COLUMNS:
         at = _end(_BLANK, text, at)
-        if at == len(text) and len(found) == 5:
+        if at == len(text) and len(fields) == 5:
             break
         match = pattern.match(text, at)
         if match is None:
             got = f"'{text[at:].split(None, 1)[0]}'" if at < len(text) else "the end of the line"
             raise _At(at + 1, f"expected a {name} like '{example}', found {got}")
-        found.append((at + 1, match))
+        fields.append((at + 1, match))
         at = match.end()
     at = _end(_BLANK, text, at)
     if at < len(text):
         raise _At(at + 1, f"unexpected '{text[at:]}' behind the rule")
 
-    src, dst = (_prefix(column, match.group()) for column, match in found[:2])
-    src_port, dst_port = (_ports(column, match) for column, match in found[2:4])
-    column, match = found[4]
+    src, dst = (_prefix(column, match.group()) for column, match in fields[:2])
+    src_port, dst_port = (_ports(column, match) for column, match in fields[2:4])
+    column, match = fields[4]
     protocol, mask = int(match[1], 16), int(match[2], 16)
     if mask not in (0, 0xFF):
         raise _At(column, f"protocol mask {mask:#04x}: only 0xFF and 0x00 can be matched")
     flags = icmp_type = icmp_code = None
-    if len(found) == 6:
-        column, match = found[5]
+    if len(fields) == 6:
+        column, match = fields[5]
         value, flag_mask = int(match[1], 16), int(match[2], 16)
         if mask and protocol == _ICMP:
             if any(byte not in (0, 0xFF) for byte in (flag_mask >> 8, flag_mask & 0xFF)):

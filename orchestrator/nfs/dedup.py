@@ -80,9 +80,9 @@ class DedupReference(Reference):
         if not packet.version or (packet.is_tcp and not packet.payload):
             return passes
         digest, seen = blake2b(_invariant(packet), digest_size=16).digest(), self.seen[port]
-        for known, first in seen.items():
+        for seen_digest, first in seen.items():
             if env.now_us - first >= self.config.window_ms * 1000:
-                seen.remove(known)
+                seen.remove(seen_digest)
         if seen.get(digest) is not None:
             return ()
         seen.add(digest, env.now_us, source_of(packet.version, packet.src))

@@ -161,14 +161,14 @@ class DnatReference(Reference):
         port = packet.dst_port or 0
         target = port if self.config.port is None or not packet.has_ports else self.config.port
         key = _Connection(packet.protocol or 0, (packet.src, packet.src_port or 0), target)
-        known = self.asked.get(key)
-        if known is None:
+        asked = self.asked.get(key)
+        if asked is None:
             source = source_of(packet.version, packet.src)
             self.asked.add(key, _Asked(packet.dst, port, now_us), source)
         else:
             self.asked.refresh(key)
-            self.asked.establish(key, known.answered)
-            known.address, known.port, known.used_us = packet.dst, port, now_us
+            self.asked.establish(key, asked.answered)
+            asked.address, asked.port, asked.used_us = packet.dst, port, now_us
         if packet.has_ports:
             packet.rewrite(dst=address, dst_port=target)
         else:
@@ -177,22 +177,22 @@ class DnatReference(Reference):
     def _restore(self, packet: Packet, now_us: int) -> None:
         inside = packet.dst, packet.dst_port or 0
         key = _Connection(packet.protocol or 0, inside, packet.src_port or 0)
-        known = self._live(key, now_us)
-        if known is None:
+        asked = self._live(key, now_us)
+        if asked is None:
             return
-        known.used_us, known.answered = now_us, True
+        asked.used_us, asked.answered = now_us, True
         self.asked.refresh(key)
         if packet.has_ports:
-            packet.rewrite(src=known.address, src_port=known.port)
+            packet.rewrite(src=asked.address, src_port=asked.port)
         else:
-            packet.rewrite(src=known.address)
+            packet.rewrite(src=asked.address)
 
     def _live(self, key: _Connection, now_us: int) -> _Asked | None:
-        known = self.asked.get(key)
-        if known is not None and now_us - known.used_us >= self.config.idle_timeout_s * 1_000_000:
+        asked = self.asked.get(key)
+        if asked is not None and now_us - asked.used_us >= self.config.idle_timeout_s * 1_000_000:
             self.asked.remove(key)
             return None
-        return known
+        return asked
 
     # ICMP errors (RFC 5508, 4): they follow what they quote, and refresh nothing
 
@@ -204,12 +204,12 @@ class DnatReference(Reference):
             return
         inside, target = ports
         key = _Connection(packet.quoted_protocol, (packet.quoted_src, inside), target)
-        known = self._live(key, now_us)
-        if known is None:
+        asked = self._live(key, now_us)
+        if asked is None:
             return
-        packet.rewrite_quoted(dst=known.address, port=known.port if _has_ports(packet) else None)
+        packet.rewrite_quoted(dst=asked.address, port=asked.port if _has_ports(packet) else None)
         if packet.src == address:
-            packet.rewrite(src=known.address)
+            packet.rewrite(src=asked.address)
 
     def _error_from_inside(self, packet: Packet, now_us: int) -> None:
         """It quotes an answer, as the inside has seen it."""
@@ -220,8 +220,11 @@ class DnatReference(Reference):
         redirected = self.config.port is not None and _has_ports(packet)
         target = self.config.port or 0 if redirected else asked
         key = _Connection(packet.quoted_protocol, (packet.quoted_dst, inside), target)
-        known = self._live(key, now_us)
-        if known is not None and (known.address, known.port) == (packet.quoted_src, asked):
+        connection = self._live(key, now_us)
+        if connection is not None and (connection.address, connection.port) == (
+            packet.quoted_src,
+            asked,
+        ):
             port = target if _has_ports(packet) else None
             packet.rewrite_quoted(src=self.config.address[1], port=port)
 

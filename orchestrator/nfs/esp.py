@@ -163,10 +163,10 @@ class EspReference(Reference):
 
     def _is_new(self, packet: Packet) -> bool:
         """RFC 4303, 3.4.3: authentic, not seen before and not behind the sender's window."""
-        found = self._esp.sender_and_sequence(packet)
-        if found is None or self._size == 0:
-            return found is not None
-        sender, number = found
+        sent = self._esp.sender_and_sequence(packet)
+        if sent is None or self._size == 0:
+            return sent is not None
+        sender, number = sent
         came = self._came.pop(sender, None)
         if came is None:
             if sender is not None and sender <= self._latest_forgotten:

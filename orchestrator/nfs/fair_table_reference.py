@@ -78,9 +78,9 @@ class FairTable(Generic[KeyT, ValueT]):
 
     def _victim(self, new: KeyT) -> KeyT:
         """Of the source with most transitory ones the one longest not refreshed; see the text."""
-        found = self._first(self._top(False), False)
-        if found != new or not any(held.established for held in self._held.values()):
-            return found
+        victim = self._first(self._top(False), False)
+        if victim != new or not any(held.established for held in self._held.values()):
+            return victim
         richest, own = self._top(True), self._held[new].source
         if self._number(richest, True) > self._number(own, True) + 1:
             return self._first(richest, True)

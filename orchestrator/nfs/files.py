@@ -107,18 +107,20 @@ class Files:
         that the last reading had in the same place are the same objects."""
         what = (self.base, name, kind)
         text = self.text(name)
-        found, self.readings.lines[what] = _parsed(text, name, parse, self.readings.lines.get(what))
-        return found
+        parsed, self.readings.lines[what] = _parsed(
+            text, name, parse, self.readings.lines.get(what)
+        )
+        return parsed
 
     def each(
         self, what: Hashable, items: Sequence[_ItemT], answer: Callable[[_ItemT], _T]
     ) -> list[_T]:
         """`answer` of every item. `what` says which items and what is asked: of objects that the last
         reading had there, too, it is the answer of then."""
-        known = self.readings.answers.get((self.base, what), ([], []))
-        found = answers_beside(known, items, answer)
-        self.readings.answers[self.base, what] = (items, found)
-        return found
+        answered = self.readings.answers.get((self.base, what), ([], []))
+        answers = answers_beside(answered, items, answer)
+        self.readings.answers[self.base, what] = (items, answers)
+        return answers
 
     def stored(
         self, name: str, kind: type[StoredT], parse: Callable[[str], StoredT], also: str = ""
@@ -130,14 +132,14 @@ class Files:
         data = self._data(name)
         durable = self.readings.durable
         question = (kind.__qualname__, also, name, data)
-        known = None if durable is None else durable.get(*question)
-        if known is not None:
+        remembered = None if durable is None else durable.get(*question)
+        if remembered is not None:
             with suppress(ValueError, LookupError, TypeError):
-                return kind.from_bytes(known)
-        found = parse(decoded(data, name))
+                return kind.from_bytes(remembered)
+        stored = parse(decoded(data, name))
         if durable is not None:
-            durable.put(found.to_bytes(), *question)
-        return found
+            durable.put(stored.to_bytes(), *question)
+        return stored
 
     def _data(self, name: str) -> bytes:
         return self._data_of(named_file(self.base, name), name)
@@ -173,10 +175,10 @@ def unchanged(files: dict[Path, FileState]) -> bool:
 
 def _stat(path: Path) -> tuple[int, ...] | None:
     """What changes when a file is written; None while it is too young to tell."""
-    found = path.stat()
-    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED_NS:
+    status = path.stat()
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _SETTLED_NS:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _digest(data: bytes) -> bytes:
@@ -271,14 +273,14 @@ _Lines = tuple[list[str], list[_T | None]]
 
 
 def _parsed(
-    text: str, name: str, parse: Callable[[str, int], _T | None], known: _Lines[_T] | None
+    text: str, name: str, parse: Callable[[str, int], _T | None], earlier: _Lines[_T] | None
 ) -> tuple[list[_T], _Lines[_T]]:
     """What lines become, without and with those that are skipped; `known` are those of a text before."""
     lines = text.splitlines()
     result: list[_T | None] = [None] * len(lines)
     places: Iterable[int] = range(len(lines))
-    if known is not None and len(known[0]) == len(lines):
-        result, places = list(known[1]), differing(known[0], lines, ne)
+    if earlier is not None and len(earlier[0]) == len(lines):
+        result, places = list(earlier[1]), differing(earlier[0], lines, ne)
     problems: list[str] = []
     for place in places:
         try:
@@ -363,8 +365,8 @@ def _explain_one(item: dict[str, Any], model: type[BaseModel]) -> str:
     kind, value = item["type"], item["input"]
     context: dict[str, Any] = item.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
-        text = unknown("key", str(location[-1]), known)
+        keys = _keys_at(model, location[:-1])
+        text = unknown("key", str(location[-1]), keys)
         return f"{path_text(location[:-1])}: {text}"
     where = path_text(location)
     if kind == "missing":
@@ -409,18 +411,18 @@ def path_text(location: tuple[int | str, ...]) -> str:
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Keys that the object at a location may have."""
-    found: list[type[BaseModel]] = [model]
+    models: list[type[BaseModel]] = [model]
     for part in location:
         if isinstance(part, int):
             continue
         deeper: list[type[BaseModel]] = []
-        for cls in found:
+        for cls in models:
             for name, field in cls.model_fields.items():
                 if part in (name, field.alias):
                     deeper += _models_in(field.annotation)
         # a part that is no field is the name of a dict's item: the models stay the same
-        found = deeper or found
-    return [field.alias or name for cls in found for name, field in cls.model_fields.items()]
+        models = deeper or models
+    return [field.alias or name for cls in models for name, field in cls.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

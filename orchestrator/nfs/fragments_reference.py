@@ -36,11 +36,11 @@ class FollowingFragments:
         self, datagram: Hashable, address: int, owner: Source, now_us: int
     ) -> Sequence[Packet]:
         """Remember where a first fragment went; later ones that came before it, as they came."""
-        known = self._addresses.get(datagram)
-        if known is None:
+        followed = self._addresses.get(datagram)
+        if followed is None:
             self._addresses.add(datagram, [address, now_us], owner)
         else:
-            known[:] = address, now_us
+            followed[:] = address, now_us
             self._addresses.refresh(datagram)
         waiting = self._waiting.get(datagram)
         if waiting is None:
@@ -51,9 +51,9 @@ class FollowingFragments:
     def later(self, packet: Packet, port: str, now_us: int) -> int | None:
         """The address that a later fragment gets; None: it waits for the first, or is dropped."""
         datagram = datagram_of(packet, port)
-        known = self._addresses.get(datagram)
-        if known is not None and now_us - known[1] < REMEMBERED_US:
-            return known[0]
+        followed = self._addresses.get(datagram)
+        if followed is not None and now_us - followed[1] < REMEMBERED_US:
+            return followed[0]
         waiting = self._waiting.get(datagram)
         if waiting is not None and now_us - waiting.since_us >= WAITS_US:
             self._waiting.remove(datagram)

@@ -252,10 +252,10 @@ class _BalancerReference(Reference):
 
     def _fragment(self, packet: Packet, port: str, now_us: int) -> Sequence[Packet]:
         """What leaves for a fragment: the later ones go where their first went."""
-        own, known = (
+        own, remembered = (
             (packet.dst, self._virtual) if port == "outside" else (packet.src, self._behind)
         )
-        follows = ((packet.version, own), packet.protocol) in known
+        follows = ((packet.version, own), packet.protocol) in remembered
         if packet.later_fragment:
             address = self._fragments.later(packet, port, now_us) if follows else own
             return () if address is None else (_readdressed(packet, port, address),)
@@ -278,17 +278,20 @@ class _BalancerReference(Reference):
         source = (version, packet.quoted_src, source_port)
         target = (version, packet.quoted_dst, target_port)
         if port == "outside":  # a reply went astray: it had left as the virtual service's
-            found = self._live(self._forward.get((protocol, target, source)), now_us)
-            if found is not None and packet.dst == packet.quoted_src:
-                packet.rewrite_quoted(src=found.backend[1], port=found.backend[2])
-                packet.rewrite(dst=found.backend[1])
+            connection = self._live(self._forward.get((protocol, target, source)), now_us)
+            if connection is not None and packet.dst == packet.quoted_src:
+                packet.rewrite_quoted(src=connection.backend[1], port=connection.backend[2])
+                packet.rewrite(dst=connection.backend[1])
             return
-        found = self._live(self._back.get((protocol, source, target)), now_us)
-        if found is None or self._forward.get((protocol, source, found.virtual)) is not found:
+        connection = self._live(self._back.get((protocol, source, target)), now_us)
+        if (
+            connection is None
+            or self._forward.get((protocol, source, connection.virtual)) is not connection
+        ):
             return
-        packet.rewrite_quoted(dst=found.virtual[1], port=found.virtual[2])
-        if packet.src == found.backend[1]:
-            packet.rewrite(src=found.virtual[1])
+        packet.rewrite_quoted(dst=connection.virtual[1], port=connection.virtual[2])
+        if packet.src == connection.backend[1]:
+            packet.rewrite(src=connection.virtual[1])
 
     def _balance(self, packet: Packet, client: Socket, virtual: Socket, now_us: int) -> None:
         protocol = packet.protocol or 0

@@ -103,10 +103,10 @@ class NaptReference(Reference):
         own = packet.icmp_id if protocol == ICMP else packet.src_port
         peer = (packet.dst, 0 if protocol == ICMP else packet.dst_port or 0)
         inside = (packet.src, own or 0)
-        known = self._live(self._by_inside.get((protocol, inside)), now_us)
-        verdict, session = self._judge(packet, known, inside, peer, "inside")
+        has_mapping = self._live(self._by_inside.get((protocol, inside)), now_us)
+        verdict, session = self._judge(packet, has_mapping, inside, peer, "inside")
         counts = verdict != Verdict.REFUSED
-        mapping = known or (self._mapping(protocol, inside, now_us) if counts else None)
+        mapping = has_mapping or (self._mapping(protocol, inside, now_us) if counts else None)
         if mapping is None:
             return False
         if counts:

@@ -163,8 +163,8 @@ def _read_routes(name: str, text: str) -> Routes:
     hops: dict[str, Address | None] = {"-": None}
 
     def one(line: str, number: int) -> RouteRow | None:
-        found = _route(line, hops)
-        return None if found is None else RouteRow(*found, place, number)
+        route = _route(line, hops)
+        return None if route is None else RouteRow(*route, place, number)
 
     return Routes(parse_lines(text, name, one))
 

@@ -185,12 +185,12 @@ class StatefulFirewallReference(Reference):
 
     def _remember_fragment(self, packet: Packet, side: str, now_us: int) -> None:
         key = _fragment_key(packet, side)
-        known = self._fragments.get(key)
-        if known is None:
+        fragment = self._fragments.get(key)
+        if fragment is None:
             inside = packet.src if side == "inside" else packet.dst
             self._fragments.add(key, [now_us], source_of(packet.version, inside))
         else:
-            known[0] = now_us
+            fragment[0] = now_us
             self._fragments.refresh(key)
 
 

@@ -103,8 +103,8 @@ class Direction(Generic[MemoryT]):
             first = max(first, distance(self.next, self.acked))
         if strict and first < min(floor, end):
             raise OtherCopy
-        known = [(distance(self.next, at), piece) for at, piece in self.waiting.items()]
-        for start, piece in (*known, (floor, b"".join(self.held))):
+        pieces = [(distance(self.next, at), piece) for at, piece in self.waiting.items()]
+        for start, piece in (*pieces, (floor, b"".join(self.held))):
             low, high = max(start, first), min(start + len(piece), end)
             if (
                 low < high

@@ -37,8 +37,8 @@ def distance(start: int, seq: int) -> int:
     return (seq - start + _HALF & _ALL) - _HALF
 
 
-def _later(known: int | None, seq: int) -> int:
-    return seq if known is None or distance(known, seq) > 0 else known
+def _later(sequence: int | None, seq: int) -> int:
+    return seq if sequence is None or distance(sequence, seq) > 0 else sequence
 
 
 class Segment(NamedTuple):
@@ -155,8 +155,8 @@ class TcpConnection:
     def is_established(self) -> bool:
         """Both sides have sent, SYNs of theirs are acknowledged, and it is not over."""
         heard = all(side.acked != side.isn for side in self.sides.values())
-        known = all(side.next is not None for side in self.sides.values())
-        return heard and known and not self.is_over
+        established = all(side.next is not None for side in self.sides.values())
+        return heard and established and not self.is_over
 
     def judge(self, packet: Packet, sender: object) -> Verdict:
         """What its receiver makes of a TCP packet, and so what is known from now on."""
@@ -234,8 +234,8 @@ class TcpConnection:
         return verdict
 
     def _repeated_syn_ack(self, segment: Segment, x: Side, y: Side) -> Verdict:
-        known = y.isn is None or y.acknowledges_syn(segment.ack)
-        if segment.seq != x.isn or segment.end != segment.seq or not known:
+        acknowledges = y.isn is None or y.acknowledges_syn(segment.ack)
+        if segment.seq != x.isn or segment.end != segment.seq or not acknowledges:
             return Verdict.REFUSED
         y.acked = _later(y.acked, segment.ack)
         if y.edge is None:
@@ -285,9 +285,9 @@ def _first(segment: Segment, x: Side, y: Side) -> Verdict:
 
 
 def _further(segment: Segment, x: Side, y: Side) -> Verdict:
-    known = x.next if y.next is None else x.acked
-    assert known is not None
-    if not (_lies_well(segment, x, known) and _acknowledges_well(segment, x, y)):
+    expected = x.next if y.next is None else x.acked
+    assert expected is not None
+    if not (_lies_well(segment, x, expected) and _acknowledges_well(segment, x, y)):
         return Verdict.REFUSED
     x.has_reset = False
     if y.isn is not None and y.acked == y.isn:
@@ -296,7 +296,7 @@ def _further(segment: Segment, x: Side, y: Side) -> Verdict:
         x.next = _later(x.next, segment.end)
     if x.fin is None:
         _take_fin(segment, x)
-    if distance(known, segment.end) >= 0:
+    if distance(expected, segment.end) >= 0:
         y.acked = _later(y.acked, segment.ack)
         if x.scale is not None:
             window = segment.window << x.scale
@@ -310,13 +310,13 @@ def _take_fin(segment: Segment, x: Side) -> None:
         x.fin, x.next = segment.end, segment.end + 1 & _ALL
 
 
-def _lies_well(segment: Segment, x: Side, known: int) -> bool:
+def _lies_well(segment: Segment, x: Side, expected: int) -> bool:
     """Whether it is neither long behind what is known, nor beyond the window, nor beyond the end."""
     assert x.next is not None
     end = segment.end
-    if distance(known, end) < -OLD_BYTES:
+    if distance(expected, end) < -OLD_BYTES:
         return False
-    limit = known + LARGEST_WINDOW if x.edge is None else x.edge + 1
+    limit = expected + LARGEST_WINDOW if x.edge is None else x.edge + 1
     if distance(limit & _ALL, end) > 0:
         return False
     fin = segment.flags & FIN

@@ -53,12 +53,12 @@ def bottlenecks(
         for worker in bundle.workers
         for nf, (kind, _) in worker.nfs.items()
     }
-    found = [
+    bottlenecks_of = [
         _of_core(core, types, runtimes.get(core.name.rpartition(".")[0], "")) for core in cores
     ]
-    found += [_of_switch(switch, bundles) for switch in switches]
-    found += [_of_link(link) for link in links]
-    return [one for one in found if one is not None]
+    bottlenecks_of += [_of_switch(switch, bundles) for switch in switches]
+    bottlenecks_of += [_of_link(link) for link in links]
+    return [one for one in bottlenecks_of if one is not None]
 
 
 def _of_core(

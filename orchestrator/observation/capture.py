@@ -71,11 +71,11 @@ def places(live: LiveNetwork, bundles: Mapping[str, Bundle], text: str) -> list[
     EnvironmentMissing where the network's interfaces are not on this machine.
     """
     device, _, what = text.partition(":")
-    known = live.inventory.devices
-    if device not in known:
-        raise InputError(f"{unknown('device', device, tuple(known))}; SWITCH:PORT or SERVER:NF")
+    devices = live.inventory.devices
+    if device not in devices:
+        raise InputError(f"{unknown('device', device, tuple(devices))}; SWITCH:PORT or SERVER:NF")
     facilities = live.facilities("capturing")
-    if known[device].has_pipeline:
+    if devices[device].has_pipeline:
         return _port_places(
             facilities.ports(device), port_names(live.topology, device), device, what
         )
@@ -91,8 +91,8 @@ def _port_places(
         if not what or what == str(port) or what == names.get(port)
     ]
     if not chosen:
-        known = [*(str(p) for p in sorted(interfaces)), *names.values()]
-        raise InputError(f"{device}: {unknown('port', what, known)}")
+        names_known = [*(str(p) for p in sorted(interfaces)), *names.values()]
+        raise InputError(f"{device}: {unknown('port', what, names_known)}")
     return [
         CapturePlace(interfaces[port], f"{device} port {port} ({names.get(port, 'nothing')})")
         for port in chosen
@@ -110,7 +110,7 @@ def _server_places(
     if not nf:
         return [CapturePlace(interfaces[index], name) for index, name in name_of.items()]
     graph, slash, name = nf.rpartition("/")
-    known: list[str] = []
+    names: list[str] = []
     chosen: list[CapturePlace] = []
     for bundle in bundles.values():
         if slash and bundle.graph != graph:
@@ -118,7 +118,7 @@ def _server_places(
         for program in bundle.workers:
             if program.server != server:
                 continue
-            known += program.nfs
+            names += program.nfs
             paths: set[tuple[int, int]] = set()
             for chain in program.chains:
                 if any(hop.nf == name for hop in chain.hops):
@@ -128,7 +128,7 @@ def _server_places(
                 told = f"{name_of[program.core]}, frames of {bundle.graph}/{name}"
                 chosen.append(CapturePlace(interfaces[program.core], told, frozenset(paths)))
     if not chosen:
-        raise InputError(f"{server}: {unknown('NF', nf, sorted(set(known)))}")
+        raise InputError(f"{server}: {unknown('NF', nf, sorted(set(names)))}")
     return chosen
 
 
@@ -186,8 +186,8 @@ def _write_frames(
 def _wanted(place: CapturePlace, frame: bytes) -> bool:
     if place.paths is None:
         return True
-    found = decode(frame)
-    return found is not None and (found[0].spi, found[0].si) in place.paths
+    decoded = decode(frame)
+    return decoded is not None and (decoded[0].spi, decoded[0].si) in place.paths
 
 
 def received(port: socket.socket) -> Iterator[tuple[int, bytes, bool]]:

@@ -219,7 +219,7 @@ def _pcapng(file: IO[bytes]) -> Iterator[_Record]:
         if kind_bytes == _SECTION.to_bytes(4, "big"):
             magic = _exactly(file, 4, "a section")
             orders = {o: struct.pack(o + "I", _BYTE_ORDER) for o in "<>"}
-            order = next((o for o, known in orders.items() if known == magic), "")
+            order = next((o for o, byte_order in orders.items() if byte_order == magic), "")
             if not order:
                 raise _Damaged("is no pcapng: its byte order is unknown", in_packet=False)
             links, read = [], 12

@@ -34,7 +34,7 @@ _ROWS = TypeAdapter(list[tuple[Subject, Condition]])
 
 def record(folder: str, conditions: Mapping[Subject, Condition]) -> None:
     """Leave them in a network's folder; times are seconds since 1970."""
-    rows = [[asdict(subject), asdict(found)] for subject, found in conditions.items()]
+    rows = [[asdict(subject), asdict(condition)] for subject, condition in conditions.items()]
     document = {"at": time.time(), "conditions": rows}
     replace_private(Path(folder) / _FILE, json.dumps(document).encode())
 
@@ -59,11 +59,12 @@ def recorded(folder: str) -> Mapping[Subject, Condition]:
 
 def links_down(inventory: Inventory) -> Mapping[Link, str]:
     """Links that a watcher that runs knows to be down, and why."""
-    known = recorded(inventory.folder)
+    conditions = recorded(inventory.folder)
     return {
-        link: f"{subject}: {found.why}"
+        link: f"{subject}: {condition.why}"
         for link in inventory.topology.links
-        if (found := known.get(subject := Subject("link", link_name(link)))) and found.state == DOWN
+        if (condition := conditions.get(subject := Subject("link", link_name(link))))
+        and condition.state == DOWN
     }
 
 
@@ -74,8 +75,8 @@ def conditions_now(
 
     `before` is what was seen before, so that it is known since when.
     """
-    found = recorded(network.inventory.folder)
-    return found or seen(_answers(network, silent), before or {}, time.time())
+    conditions = recorded(network.inventory.folder)
+    return conditions or seen(_answers(network, silent), before or {}, time.time())
 
 
 def of_devices(
@@ -85,7 +86,9 @@ def of_devices(
     workers = {w.name for w in inventory.workers if w.core.server in names}
     links = {link_name(x) for x in inventory.topology.links if {x.a, x.b}.intersection(names)}
     mine = {"link": links, "worker": workers}
-    return {s: found for s, found in conditions.items() if s.name in mine.get(s.kind, names)}
+    return {
+        s: condition for s, condition in conditions.items() if s.name in mine.get(s.kind, names)
+    }
 
 
 def _answers(network: LiveNetwork, silent: Away) -> dict[Subject, str]:
@@ -103,9 +106,9 @@ def seen(
     answers: Mapping[Subject, str], before: Mapping[Subject, Condition], at: float
 ) -> dict[Subject, Condition]:
     """The conditions by one look: why there was no answer, empty for one; since when, if it is known."""
-    found: dict[Subject, Condition] = {}
+    conditions: dict[Subject, Condition] = {}
     for subject, why in answers.items():
         state = DOWN if why else UP
-        known = before.get(subject)
-        found[subject] = known if known and known.state == state else Condition(state, at, why)
-    return found
+        last = before.get(subject)
+        conditions[subject] = last if last and last.state == state else Condition(state, at, why)
+    return conditions

@@ -98,16 +98,16 @@ def _tuple(event: vnf_pb2.Event) -> dict[str, Any]:
     if not packet.source:
         return {"ether_type": packet.ether_type}
     ends = packet.source, packet.source_port, packet.destination, packet.destination_port
-    found: dict[str, Any] = {"flow_id": _flow_id(ends, packet.protocol), "src_ip": packet.source}
+    fields: dict[str, Any] = {"flow_id": _flow_id(ends, packet.protocol), "src_ip": packet.source}
     if packet.HasField("source_port"):
-        found["src_port"] = packet.source_port
-    found["dest_ip"] = packet.destination
+        fields["src_port"] = packet.source_port
+    fields["dest_ip"] = packet.destination
     if packet.HasField("destination_port"):
-        found["dest_port"] = packet.destination_port
-    found["proto"] = _protocol(packet.protocol)
+        fields["dest_port"] = packet.destination_port
+    fields["proto"] = _protocol(packet.protocol)
     if packet.HasField("icmp_type"):
-        found |= {"icmp_type": packet.icmp_type, "icmp_code": packet.icmp_code}
-    return found
+        fields |= {"icmp_type": packet.icmp_type, "icmp_code": packet.icmp_code}
+    return fields
 
 
 def _flow_id(ends: tuple[str, int, str, int], protocol: int) -> int:
@@ -119,14 +119,14 @@ def _flow_id(ends: tuple[str, int, str, int], protocol: int) -> int:
 
 def _drop(event: vnf_pb2.Event) -> dict[str, Any]:
     packet = event.packet
-    found: dict[str, Any] = {"len": packet.length}
+    fields: dict[str, Any] = {"len": packet.length}
     if packet.source:
-        found["ttl"] = packet.ttl
-    return {**found, "reason": event.drop.reason}
+        fields["ttl"] = packet.ttl
+    return {**fields, "reason": event.drop.reason}
 
 
 def _alert(told: vnf_pb2.AlertEvent) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "alert": {
             "action": "blocked" if told.blocked else "allowed",
             "gid": 1,
@@ -138,10 +138,10 @@ def _alert(told: vnf_pb2.AlertEvent) -> dict[str, Any]:
         }
     }
     if told.hostname or told.url:
-        found |= {"app_proto": "http", "http": {"hostname": told.hostname, "url": told.url}}
+        fields |= {"app_proto": "http", "http": {"hostname": told.hostname, "url": told.url}}
     if told.rrname:
-        found |= {"app_proto": "dns", "dns": {"query": [{"type": "query", "rrname": told.rrname}]}}
-    return found
+        fields |= {"app_proto": "dns", "dns": {"query": [{"type": "query", "rrname": told.rrname}]}}
+    return fields
 
 
 def alert_text(event: vnf_pb2.Event) -> str:
@@ -155,17 +155,17 @@ def alert_text(event: vnf_pb2.Event) -> str:
 def _nat(told: vnf_pb2.NatEvent) -> dict[str, Any]:
     """The inside end as the source: that is whom an operator is asked for."""
     number = "id" if told.protocol == 1 else "port"
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "src_ip": told.inside_ip,
         **({"src_port": told.inside_port} if told.protocol != 1 else {}),
         "proto": _protocol(told.protocol),
         "nat": {"event": _NAT.get(told.event, str(told.event))},
     }
     if told.protocol == 1:
-        found["nat"]["src_id"] = told.inside_port
+        fields["nat"]["src_id"] = told.inside_port
     if told.outside_port:
-        found["nat"] |= {"post_src_ip": told.outside_ip, f"post_src_{number}": told.outside_port}
-    return found
+        fields["nat"] |= {"post_src_ip": told.outside_ip, f"post_src_{number}": told.outside_port}
+    return fields
 
 
 def _protocol(number: int) -> str:

@@ -55,13 +55,13 @@ def tellers(live: LiveNetwork, graphs: Collection[str]) -> dict[Core, EventSourc
     live.access.check_owner({name: deployed[name].bundle.owner for name in graphs})
     owner = live.access.owner
     running: dict[Core, dict[str, Any]] = {}
-    for name, found in deployed.items():
-        bundle = found.bundle
+    for name, graph in deployed.items():
+        bundle = graph.bundle
         if name in graphs or (not graphs and owner in ("", bundle.owner)):
             for worker in bundle.workers:
                 running.setdefault(Core(worker.server, worker.core), {})[name] = bundle
     return {
-        core: EventSource(live.worker_name(core), core, found) for core, found in running.items()
+        core: EventSource(live.worker_name(core), core, graph) for core, graph in running.items()
     }
 
 

@@ -161,8 +161,8 @@ class Explainer:
     def table_step(self, event: trace.TableApplied, segment: int) -> SwitchStep:
         """A lookup with its key and, on a hit, the entry in words."""
         table = short(event.table)
-        known = self.schema.tables.get(table)
-        bits = {name: key.bits for name, key in known.keys.items()} if known else {}
+        schema = self.schema.tables.get(table)
+        bits = {name: key.bits for name, key in schema.keys.items()} if schema else {}
         step = SwitchStep(TABLE, "", table=table, hit=event.hit, segment=segment)
         step.keys = {
             key.name: self._key_text(table, key.name, bits, Exact(key.value))
@@ -209,10 +209,10 @@ def statement(table: str) -> str:
     p4c names it by file and line. The condition is that of the line before, where that is an `if` of
     a shipped source.
     """
-    found = _STATEMENT.fullmatch(table)
-    if found is None:
+    match = _STATEMENT.fullmatch(table)
+    if match is None:
         return ""
-    name, line = found[1], int(found[2])
+    name, line = match[1], int(match[2])
     try:
         sources = list(shipped("p4src").glob(f"*/{name}.p4"))
     except FileNotFoundError:

@@ -46,18 +46,18 @@ class FrameText:
 
 def untagged(frame: bytes) -> bytes:
     """The original frame without the network's tag."""
-    found = decode(frame)
-    return frame if found is None else found[1]
+    decoded = decode(frame)
+    return frame if decoded is None else decoded[1]
 
 
 def frame_text(frame: bytes) -> FrameText:
     """A frame in words, its tag apart."""
-    found = decode(frame)
+    decoded = decode(frame)
     fields: dict[str, str] = {}
     tag = ""
     inner = frame
-    if found is not None:
-        nsh, inner = found
+    if decoded is not None:
+        nsh, inner = decoded
         graph = ids.PATH.graph(nsh.spi)
         tag = f"NSH SPI {nsh.spi} (graph {graph}) SI {nsh.si} to {mac_text(nsh.dst_mac)}"
         fields |= {
@@ -273,8 +273,8 @@ def between_hosts(
         try:
             theirs, port = _end(place)
         except InputError:
-            known = (*topology.hosts, "an address")
-            raise InputError(f"--to: {unknown('host', name, known)}") from None
+            ends = (*topology.hosts, "an address")
+            raise InputError(f"--to: {unknown('host', name, ends)}") from None
         ours_found = [a.ip for a in sender.addresses if a.version == theirs.version]
         if not ours_found:
             raise InputError(f"--to {target}: {source} has no IPv{theirs.version} address")

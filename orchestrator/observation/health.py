@@ -113,9 +113,9 @@ def read_network(
         core: share for d in deployed.values() for core, share in d.bundle.plan.core_load.items()
     }
     graphs: dict[Core, list[str]] = {}
-    for found in deployed.values():
-        for worker in found.bundle.workers:
-            graphs.setdefault(Core(worker.server, worker.core), []).append(found.bundle.graph)
+    for graph in deployed.values():
+        for worker in graph.bundle.workers:
+            graphs.setdefault(Core(worker.server, worker.core), []).append(graph.bundle.graph)
     wanted = [d for d in devices_of(live.topology).values() if not only or d.name in only]
     cores = [core for core in live.cores if not only or core.server in only]
     pipelined = [d for d in wanted if d.has_pipeline]
@@ -125,10 +125,10 @@ def read_network(
         {d.name: d.problem for d in devices if not d.answers},
         {Core(c.server, c.core): c.problem for c in workers if c.problem},
     )
-    known = conditions_now(live, silent, before.conditions if before else None)
+    conditions = conditions_now(live, silent, before.conditions if before else None)
     if only:
-        known = of_devices(known, live.inventory, only)
-    return Reading(time.time(), tuple(devices), tuple(workers), deployed, known)
+        conditions = of_devices(conditions, live.inventory, only)
+    return Reading(time.time(), tuple(devices), tuple(workers), deployed, conditions)
 
 
 def _device(live: LiveNetwork, device: Device) -> DeviceReading:
@@ -211,7 +211,7 @@ def core_latencies(
             entered.setdefault(key, sample.timestamp_us)
         else:
             left[key] = sample.timestamp_us
-    found: dict[str, list[int]] = {}
+    latencies: dict[str, list[int]] = {}
     for key in entered.keys() & left.keys():
-        found.setdefault(key[0], []).append(left[key] - entered[key])
-    return {graph: tuple(spent) for graph, spent in found.items()}
+        latencies.setdefault(key[0], []).append(left[key] - entered[key])
+    return {graph: tuple(spent) for graph, spent in latencies.items()}

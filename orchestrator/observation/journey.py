@@ -217,10 +217,10 @@ class NetworkModel:
             network.add_holder(name, node)
         for bundle in bundles:
             for program in bundle.workers:
-                found = self._nodes[program.server]
-                assert isinstance(found, _Server)
-                worker = found.workers[program.core]
-                found.programs[program.core, bundle.graph] = program
+                server_node = self._nodes[program.server]
+                assert isinstance(server_node, _Server)
+                worker = server_node.workers[program.core]
+                server_node.programs[program.core, bundle.graph] = program
                 everything = SamplingSecret(bundle.graph_id, _EVERYTHING, 0, 0)
                 worker.configure(bundle.graph, program.nfs, everything)
                 for chain in program.chains:

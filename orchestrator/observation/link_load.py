@@ -44,14 +44,14 @@ def link_loads(
 ) -> list[LinkLoad]:
     """The directions of links between devices that packets of these graphs may take."""
     fabric = Fabric(topology)
-    found: dict[tuple[str, str], dict[GraphCrossing, None]] = {}
+    crossings: dict[tuple[str, str], dict[GraphCrossing, None]] = {}
     for bundle in bundles:
         for hop in bundle.plan.hops:
             for pair in pairwise(fabric.path(hop.source, hop.target, hop.tree)):
                 crossing = GraphCrossing(bundle.graph, hop.source, hop.target, hop.rate)
-                found.setdefault(pair, {})[crossing] = None
+                crossings.setdefault(pair, {})[crossing] = None
     share = _shares(states)
-    return [_load(fabric, pair, tuple(found[pair]), share) for pair in sorted(found)]
+    return [_load(fabric, pair, tuple(crossings[pair]), share) for pair in sorted(crossings)]
 
 
 def _load(
@@ -61,8 +61,8 @@ def _load(
     share: Mapping[str, float],
 ) -> LinkLoad:
     link = fabric.link(*pair)
-    known = all(c.graph in share for c in crossings)
-    admitted = sum(c.rate * share[c.graph] for c in crossings) if known else None
+    rates_known = all(c.graph in share for c in crossings)
+    admitted = sum(c.rate * share[c.graph] for c in crossings) if rates_known else None
     planned = sum(c.rate for c in crossings)
     name = f"{link.a}-{link.b}"
     return LinkLoad(name, *pair, link.capacity, planned, admitted, crossings)

@@ -200,13 +200,13 @@ class LinkProbes:
     def _known_counts(self, ways: Collection[LinkDirection]) -> dict[End, int] | None:
         """What the ends of a link have counted; None: of a way nothing is known now."""
         oldest = time.monotonic() - self._known_for_s
-        found: dict[End, int] = {}
+        counts: dict[End, int] = {}
         for way in ways:
-            known = {end: count for end in way.ends if (count := self._count(end, oldest)) >= 0}
-            if not known:
+            of_way = {end: count for end in way.ends if (count := self._count(end, oldest)) >= 0}
+            if not of_way:
                 return None
-            found |= known
-        return found
+            counts |= of_way
+        return counts
 
     def _count(self, end: End, oldest: float) -> int:
         """Frames that came in there, -1 where that is not known now."""
@@ -240,11 +240,11 @@ def ways_of(network: LiveNetwork) -> dict[Link, tuple[LinkDirection, ...]]:
         for link in topology.links
         if to_core(topology, link)
     }
-    found: dict[Link, tuple[LinkDirection, ...]] = {}
+    directions: dict[Link, tuple[LinkDirection, ...]] = {}
     for link in topology.links:
         if link.a in pipelines and link.b in pipelines:
             a, b = (link.a, link.a_port), (link.b, link.b_port)
-            found[link] = (
+            directions[link] = (
                 LinkDirection(*a, (untagged(),), (b,)),
                 LinkDirection(*b, (untagged(),), (a,)),
             )
@@ -259,17 +259,19 @@ def ways_of(network: LiveNetwork) -> dict[Link, tuple[LinkDirection, ...]]:
             macs = [device_mac(number, core=worker.core.index + 1) for worker in mine]
             if mine and at.switch in pipelines:
                 ends = tuple((worker.name, 0) for worker in mine)
-                found[link] = (LinkDirection(at.switch, at.port, tuple(map(frame_to, macs)), ends),)
-    return found
+                directions[link] = (
+                    LinkDirection(at.switch, at.port, tuple(map(frame_to, macs)), ends),
+                )
+    return directions
 
 
 def _links_by_device(ways: Mapping[Link, Collection[LinkDirection]]) -> dict[str, list[Link]]:
     """By switch or worker, the links to which it is an end or a sender."""
-    found: dict[str, list[Link]] = {}
+    links: dict[str, list[Link]] = {}
     for link, each in ways.items():
         for name in dict.fromkeys(_names(each)):
-            found.setdefault(name, []).append(link)
-    return found
+            links.setdefault(name, []).append(link)
+    return links
 
 
 def _names(ways: Collection[LinkDirection]) -> Iterator[str]:

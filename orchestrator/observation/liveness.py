@@ -103,30 +103,30 @@ class Liveness:
 
     def asked(self, subject: Subject, at: float) -> None:
         """A question was sent."""
-        known = self._known.setdefault(subject, _Known())
-        known.asked = at
-        if known.unanswered is None:
-            known.unanswered = at
+        record = self._known.setdefault(subject, _Known())
+        record.asked = at
+        if record.unanswered is None:
+            record.unanswered = at
 
     def answered(self, subject: Subject, at: float) -> ConditionChange | None:
         """The open question was answered."""
-        known = self._known[subject]
-        if known.asked is not None:
-            known.learn(max(0.0, at - known.asked))
-        known.asked = known.unanswered = None
-        known.why = ""
-        return _become(subject, known, UP, at, "")
+        record = self._known[subject]
+        if record.asked is not None:
+            record.learn(max(0.0, at - record.asked))
+        record.asked = record.unanswered = None
+        record.why = ""
+        return _become(subject, record, UP, at, "")
 
     def failed(self, subject: Subject, at: float, why: str) -> ConditionChange | None:
         """The open question will not be answered."""
-        known = self._known[subject]
-        known.asked, known.why = None, why
-        return None if known.state == DOWN else _become(subject, known, SUSPECT, at, why)
+        record = self._known[subject]
+        record.asked, record.why = None, why
+        return None if record.state == DOWN else _become(subject, record, SUSPECT, at, why)
 
     def withdrawn(self, subject: Subject) -> None:
         """The open question is taken back: it cannot be known now whether there was an answer."""
-        if (known := self._known.get(subject)) is not None:
-            known.asked = known.unanswered = None
+        if (record := self._known.get(subject)) is not None:
+            record.asked = record.unanswered = None
 
     def passed(self, at: float) -> tuple[ConditionChange, ...]:
         """Time has passed until `at`, and all answers that came until then have been told."""
@@ -137,34 +137,34 @@ class Liveness:
         return tuple(self._late(at))
 
     def _discount(self, gap: float) -> None:
-        for known in self._known.values():
-            if known.asked is not None:
-                known.asked += gap
-            if known.unanswered is not None:
-                known.unanswered += gap
+        for record in self._known.values():
+            if record.asked is not None:
+                record.asked += gap
+            if record.unanswered is not None:
+                record.unanswered += gap
 
     def _late(self, at: float) -> Iterator[ConditionChange]:
-        for subject, known in self._known.items():
-            if known.unanswered is None:
+        for subject, record in self._known.items():
+            if record.unanswered is None:
                 continue
-            silent = at - known.unanswered
-            patience = max(self.interval_s, known.habit())
+            silent = at - record.unanswered
+            patience = max(self.interval_s, record.habit())
             nothing = "no frame has arrived" if subject.kind == "link" else "no answer"
-            why = known.why or f"{nothing} for {silent:.1f} s"
+            why = record.why or f"{nothing} for {silent:.1f} s"
             change = None
             if silent >= patience:
-                change = _become(subject, known, DOWN, at, why)
-            elif silent >= patience / 2 and known.state != DOWN:
-                change = _become(subject, known, SUSPECT, at, why)
+                change = _become(subject, record, DOWN, at, why)
+            elif silent >= patience / 2 and record.state != DOWN:
+                change = _become(subject, record, SUSPECT, at, why)
             if change is not None:
                 yield change
 
 
 def _become(
-    subject: Subject, known: _Known, state: State, at: float, why: str
+    subject: Subject, record: _Known, state: State, at: float, why: str
 ) -> ConditionChange | None:
-    before = known.state
+    before = record.state
     if before == state:
         return None
-    known.condition = Condition(state, at, why)
-    return ConditionChange(subject, before, known.condition)
+    record.condition = Condition(state, at, why)
+    return ConditionChange(subject, before, record.condition)

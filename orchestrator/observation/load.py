@@ -82,7 +82,7 @@ def core_loads(now: Reading, before: Reading) -> list[CoreLoad]:
 def switch_loads(topology: Topology, now: Reading, before: Reading) -> list[SwitchLoad]:
     """Of the devices with a pipeline that both readings have."""
     old = {device.name: device for device in before.devices if not device.problem}
-    found: list[SwitchLoad] = []
+    loads: list[SwitchLoad] = []
     for device in now.devices:
         then = old.get(device.name)
         if device.problem or then is None or device.at <= then.at:
@@ -96,10 +96,10 @@ def switch_loads(topology: Topology, now: Reading, before: Reading) -> list[Swit
         said = topology.switches[device.name].packets_per_second
         profile = None if said else profile_of(device.target)
         most = said or (profile.packets_per_second if profile else 0)
-        found.append(
+        loads.append(
             SwitchLoad(device.name, sum(by_port.values()), most, by_port, max(0, lost) / seconds)
         )
-    return found
+    return loads
 
 
 def _core(core: CoreReading, then: CoreReading, seconds: float) -> CoreLoad:

@@ -32,7 +32,7 @@ class FieldWanted:
 
 def parse_matches(texts: Sequence[str], schema: Schema) -> tuple[FieldWanted, ...]:
     """`FIELD=VALUE` texts; InputError when no table has such a field or no field such a value."""
-    found: list[FieldWanted] = []
+    fields_wanted: list[FieldWanted] = []
     problems: list[str] = []
     for text in texts:
         field, equals, value = text.partition("=")
@@ -46,16 +46,16 @@ def parse_matches(texts: Sequence[str], schema: Schema) -> tuple[FieldWanted, ..
             if (name := wanted.in_table(table)) is not None
         }
         if not asked:
-            known = {name for table in schema.tables.values() for name in table.keys}
-            problems.append(f"--match: {unknown('field', wanted.field, sorted(known))}")
+            fields = {name for table in schema.tables.values() for name in table.keys}
+            problems.append(f"--match: {unknown('field', wanted.field, sorted(fields))}")
         elif all(_question(wanted, *field) is None for field in asked):
             wide = " or ".join(str(bits) for bits in sorted({bits for bits, _ in asked}))
             problems.append(f"--match {text}: '{wanted.text}' is no value of a {wide}-bit field")
         else:
-            found.append(wanted)
+            fields_wanted.append(wanted)
     if problems:
         raise InputError(problems)
-    return tuple(found)
+    return tuple(fields_wanted)
 
 
 def matches(table: TableInfo, entry: TableEntry, wanted: Sequence[FieldWanted]) -> bool:

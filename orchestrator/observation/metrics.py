@@ -217,23 +217,23 @@ class NetworkCollector(Collector):
 
     def _delays(self, cores: tuple[CoreReading, ...]) -> Iterator[Metric]:
         """How long timed packets were in NFs: all of them together, and of the last ones quantiles."""
-        found: dict[str, dict[tuple[str, ...], float]] = {what: {} for what in _TIMES}
+        delays: dict[str, dict[tuple[str, ...], float]] = {what: {} for what in _TIMES}
         for core in cores:
             for name, value in core.metrics.items():
                 graph, slash, rest = name.partition("/")
                 nf, _, what = rest.rpartition(".")
                 if slash and what in _TIMES:
                     place = (self._network, core.server, core.name)
-                    found[what][(*place, graph, base_name(nf))] = float(value)
+                    delays[what][(*place, graph, base_name(nf))] = float(value)
         labels = ("network", "device", "core", "graph", "nf")
         yield _counter(
-            "nf_timed_packets", "Packets that were timed", labels, found["timed"].items()
+            "nf_timed_packets", "Packets that were timed", labels, delays["timed"].items()
         )
         yield _counter(
             "nf_timed_seconds",
             "How long they were in the NF",
             labels,
-            [(at, ns / 1e9) for at, ns in found["timed_ns"].items()],
+            [(at, ns / 1e9) for at, ns in delays["timed_ns"].items()],
         )
         yield _gauge(
             "nf_delay_seconds",
@@ -242,20 +242,20 @@ class NetworkCollector(Collector):
             [
                 ((*at, quantile), ns / 1e9)
                 for what, quantile in (("delay_p50_ns", "0.5"), ("delay_p99_ns", "0.99"))
-                for at, ns in found[what].items()
+                for at, ns in delays[what].items()
             ],
         )
 
     def _conditions(self, reading: Reading) -> Iterator[Metric]:
         labels = ("network", "device", "kind")
-        found = sorted(reading.conditions.items())
+        conditions = sorted(reading.conditions.items())
         yield _gauge(
             "condition",
             "1 for the state that the device, worker or link is in, 0 for the others",
             (*labels, "state"),
             [
-                ((self._network, s.name, s.kind, state), float(known.state == state))
-                for s, known in found
+                ((self._network, s.name, s.kind, state), float(condition.state == state))
+                for s, condition in conditions
                 for state in (UP, SUSPECT, DOWN)
             ],
         )
@@ -263,7 +263,7 @@ class NetworkCollector(Collector):
             "condition_since_seconds",
             "Since when it has been in that state, seconds since 1970",
             labels,
-            [((self._network, s.name, s.kind), known.since) for s, known in found],
+            [((self._network, s.name, s.kind), condition.since) for s, condition in conditions],
         )
 
     def _graphs(self, reading: Reading) -> Iterator[Metric]:
@@ -290,7 +290,9 @@ class NetworkCollector(Collector):
         delays = deployment_delays(self._folder, net)
         for name in DELAYS:
             values = [
-                ((net, g), float(found[name])) for g, found in delays.items() if name in found
+                ((net, g), float(measured[name]))
+                for g, measured in delays.items()
+                if name in measured
             ]
             text = f"{_DELAY_HELP[name]} (last deployment)"
             yield _gauge(f"{name.removesuffix('_s')}_seconds", text, ("network", "graph"), values)
@@ -299,8 +301,8 @@ class NetworkCollector(Collector):
             "From the command to the graph running (last deployment)",
             ("network", "graph"),
             [
-                ((net, g), sum(float(found.get(name, 0)) for name in DELAYS))
-                for g, found in delays.items()
+                ((net, g), sum(float(measured.get(name, 0)) for name in DELAYS))
+                for g, measured in delays.items()
             ],
         )
 

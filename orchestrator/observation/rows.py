@@ -169,7 +169,7 @@ class EntryDifference:
 def compare(
     schema: Schema,
     expected: Iterable[tuple[str, TableEntry]],
-    found: Iterable[tuple[str, TableEntry]],
+    present: Iterable[tuple[str, TableEntry]],
 ) -> list[EntryDifference]:
     """Differences, by table; (graph, entry) both ways."""
     want: dict[object, tuple[str, TableEntry]] = {}
@@ -177,7 +177,7 @@ def compare(
         if entry.table in schema.tables:  # as a switch would answer
             entry = schema.decode(schema.encode(entry, graph))[1]._replace(origin=entry.origin)
         want[identity(entry)] = (graph, entry)
-    have = {identity(entry): (graph, entry) for graph, entry in found}
+    have = {identity(entry): (graph, entry) for graph, entry in present}
     result = [EntryDifference("missing", want[key], None) for key in want.keys() - have.keys()]
     result += [EntryDifference("extra", None, have[key]) for key in have.keys() - want.keys()]
     for key in want.keys() & have.keys():
@@ -233,15 +233,15 @@ class RuleHits:
 
 def coverage(rows: Iterable[Row]) -> list[RuleHits]:
     """Hits by rule; entries of no NF are left out, merged ones count for each of their rules."""
-    found: dict[tuple[str, str, str], list[int]] = {}
+    hits: dict[tuple[str, str, str], list[int]] = {}
     for row in rows:
         if row.installed.packets is None:
             continue
         for nf, rule in origins_of(row.entry.origin):
-            sums = found.setdefault((row.installed.graph, nf, rule), [0, 0])
+            sums = hits.setdefault((row.installed.graph, nf, rule), [0, 0])
             sums[0] += 1
             sums[1] += row.packets
-    rules = [RuleHits(*key, entries, packets) for key, (entries, packets) in found.items()]
+    rules = [RuleHits(*key, entries, packets) for key, (entries, packets) in hits.items()]
     return sorted(rules, key=lambda r: (r.graph, r.nf, *_numbered(r.rule)))
 
 

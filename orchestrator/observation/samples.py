@@ -50,7 +50,7 @@ def collect(
     Points of a label are in the order of the service path: SI falls along the way, the tag's TTL from
     switch to switch; a worker's clock orders its NFs. Clocks of different devices are not compared.
     """
-    found: dict[int, list[Point]] = defaultdict(list)
+    seen: dict[int, list[Point]] = defaultdict(list)
     deadline = time.monotonic() + seconds
     cursors = [_newest(worker) for worker in workers]
     begin()
@@ -58,21 +58,21 @@ def collect(
     def poll() -> None:
         for switch in switches:
             for point in _switch_points(switch):
-                found[point.label].append(point)
+                seen[point.label].append(point)
         for index, worker in enumerate(workers):
             points, cursors[index] = _worker_points(worker, cursors[index])
             for point in points:
-                found[point.label].append(point)
+                seen[point.label].append(point)
 
     while time.monotonic() < deadline:
         poll()
-        if enough(found):
+        if enough(seen):
             break
         time.sleep(0.02)
     # What the last devices saw of these packets is still on its way; a busy worker answers late.
     time.sleep(_LINGER_S)
     poll()
-    return {label: sorted(points, key=_order) for label, points in found.items()}
+    return {label: sorted(points, key=_order) for label, points in seen.items()}
 
 
 def _order(point: Point) -> tuple[int, int, int]:

@@ -39,8 +39,8 @@ def traffic_states(now: Reading, before: Reading | None) -> list[TrafficState]:
     """Every traffic of every deployed graph."""
     rates = _rates(now, before)
     rows: list[TrafficState] = []
-    for found in now.deployed.values():
-        bundle = found.bundle
+    for deployed in now.deployed.values():
+        bundle = deployed.bundle
         seen = (traffic for graph, traffic in rates if graph == bundle.graph)
         server = percentile(
             [us for core in now.cores for us in core.latencies_us.get(bundle.graph, ())], 0.99
@@ -52,10 +52,10 @@ def traffic_states(now: Reading, before: Reading | None) -> list[TrafficState]:
             highest = slo.max_latency_us if slo else None
             planned = bundle.plan.latency_us.get(name)
             # The plan counts the servers' share, too: what is measured takes the place of none of it.
-            known = max((us for us in (planned, server) if us is not None), default=None)
+            latency = max((us for us in (planned, server) if us is not None), default=None)
             idle = rate == 0 and server is None
             if server is None and not rate:
-                known = None  # what is planned is not met by itself
+                latency = None  # what is planned is not met by itself
             rows.append(
                 TrafficState(
                     bundle.graph,
@@ -68,7 +68,7 @@ def traffic_states(now: Reading, before: Reading | None) -> list[TrafficState]:
                     planned,
                     server,
                     highest,
-                    None if known is None or highest is None else known <= highest,
+                    None if latency is None or highest is None else latency <= highest,
                     idle,
                 )
             )

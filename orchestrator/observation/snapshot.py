@@ -57,27 +57,27 @@ def read_snapshot(client: SwitchClient) -> Snapshot:
     entities: list[p4r.Entity] = []
     for wanted, needed in _questions(config.p4info):
         try:
-            found = list(client.read_entities(wanted))
+            read = list(client.read_entities(wanted))
         except SwitchError:
             if needed:
                 raise
             continue  # a switch that cannot read these has none that matter to tables
-        entities += [e for e in found if e.table_entry.table_id not in secret]
+        entities += [e for e in read if e.table_entry.table_id not in secret]
     return Snapshot(client.name, client.address, config.p4info, device_config, tuple(entities))
 
 
 def bundle_snapshots(bundles: Sequence[Bundle], origin: str) -> dict[str, Snapshot]:
     """The switches that bundles would make, by name; the graphs must share their topology."""
-    found: dict[str, Snapshot] = {}
+    snapshots: dict[str, Snapshot] = {}
     for switch in bundles[0].pipeline_of:
         built = build_for(bundles[0], switch)
         schema = Schema.of(p4info(built))
         placed = [Deployment(bundle, None) for bundle in bundles]
         entities = [p4r.Entity.FromString(e) for e in desired(schema, placed, switch).values()]
-        found[switch] = Snapshot(
+        snapshots[switch] = Snapshot(
             switch, origin, p4info(built), built.device_config, tuple(entities)
         )
-    return found
+    return snapshots
 
 
 def replica(snapshot: Snapshot, clock: Callable[[], int] | None = None) -> SoftSwitch:

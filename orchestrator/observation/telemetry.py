@@ -74,11 +74,11 @@ def record_deployment(
     """Log a finished deployment, keep its delays for `metrics`, send its spans."""
     log("graph deployed", network=network, graph=graph, entries=entries, **delays)
     path = _path(folder, network)
-    known = deployment_delays(folder, network)
-    known[graph] = {**delays, "finished": time.time(), "entries": entries}
+    recorded = deployment_delays(folder, network)
+    recorded[graph] = {**delays, "finished": time.time(), "entries": entries}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(f".{os.getpid()}.new")
-    new.write_text(json.dumps(known, indent=1))
+    new.write_text(json.dumps(recorded, indent=1))
     new.replace(path)
     _send_spans(network, graph, delays, entries)
 

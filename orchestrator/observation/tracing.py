@@ -148,9 +148,9 @@ def trace_packet(
         ports = {} if facilities is None else _host_ports(live, facilities, stack)
         complete = 0.0
 
-        def enough(found: dict[int, list[Point]]) -> bool:
+        def enough(seen: dict[int, list[Point]]) -> bool:
             nonlocal complete
-            if len(found.get(label, ())) < len(expected):
+            if len(seen.get(label, ())) < len(expected):
                 return False
             complete = complete or time.monotonic()
             return time.monotonic() - complete > _SETTLE_S
@@ -163,9 +163,9 @@ def trace_packet(
 
         points = collect(switches, workers, seconds=seconds, enough=enough, begin=begin)
         delivered = tuple(_delivered(ports, frame, predicted)) if facilities else None
-    found = tuple(points.get(label, ()))
-    disagreements, notes = compare(predicted, expected, found, delivered)
-    return Traced(frame, graph, label, predicted, expected, found, delivered, disagreements, notes)
+    seen = tuple(points.get(label, ()))
+    disagreements, notes = compare(predicted, expected, seen, delivered)
+    return Traced(frame, graph, label, predicted, expected, seen, delivered, disagreements, notes)
 
 
 def expected_points(journey: Journey, name_of: Callable[[Core], str]) -> tuple[Sighting, ...]:
@@ -197,11 +197,11 @@ def _path_text(spi: int, si: int) -> str:
 def compare(
     predicted: Journey,
     expected: Sequence[Sighting],
-    found: Sequence[Point],
+    points: Sequence[Point],
     delivered: Sequence[Arrival] | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(disagreements, notes): what did not happen as predicted, and what an NF was free to choose."""
-    want, have = Counter(expected), Counter(reported(point) for point in found)
+    want, have = Counter(expected), Counter(reported(point) for point in points)
     wrong = [f"{seen.device} ({seen.what}) did not report it" for seen in (want - have).elements()]
     wrong += [
         f"{seen.device} ({seen.what}) reported it, which was not predicted"
@@ -240,13 +240,13 @@ def _host_ports(
     live: LiveNetwork, facilities: Facilities, stack: ExitStack
 ) -> dict[str, socket.socket]:
     """A listening socket in front of every host."""
-    found: dict[str, socket.socket] = {}
+    sockets: dict[str, socket.socket] = {}
     for device in live.inventory.pipelines:
         interfaces = facilities.ports(device)
         for port, behind in port_names(live.topology, device).items():
             if behind in live.topology.hosts:
-                found[behind] = stack.enter_context(open_interface(interfaces[port]))
-    return found
+                sockets[behind] = stack.enter_context(open_interface(interfaces[port]))
+    return sockets
 
 
 def _send(host: Interface, stack: ExitStack, sender: str, frame: bytes) -> None:

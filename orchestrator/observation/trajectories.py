@@ -25,14 +25,16 @@ def listen(
     switches = [live.listener(name) for name in live.inventory.pipelines]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
 
-    def whole(found: dict[int, list[Point]]) -> bool:
-        return sum(len(seen) >= points for seen in found.values()) >= count
+    def whole(points_seen: dict[int, list[Point]]) -> bool:
+        return sum(len(seen) >= points for seen in points_seen.values()) >= count
 
     with ExitStack() as stack:
         open_all(stack, switches)
         open_all(stack, workers)
         for switch in switches:
             switch.pipeline_cookie()
-        found = collect(switches, workers, seconds=seconds, enough=whole)
-    best = sorted(found.items(), key=lambda item: (-len({p.device for p in item[1]}), len(item[1])))
+        points_seen = collect(switches, workers, seconds=seconds, enough=whole)
+    best = sorted(
+        points_seen.items(), key=lambda item: (-len({p.device for p in item[1]}), len(item[1]))
+    )
     return best[:count], names

@@ -65,8 +65,8 @@ def see_bundle(path: Path, topology: str = "") -> NetworkView:
     """The network that a saved bundle would make."""
     packed = read(path)
     bundle = packed.bundle
-    known = None if topology else packed.topology
-    physical = known or load_topology(topology or bundle.topology)
+    own = None if topology else packed.topology
+    physical = own or load_topology(topology or bundle.topology)
     missing = set(bundle.pipeline_of) - set(physical.switches)
     if missing:
         raise InputError(

@@ -44,17 +44,17 @@ def pulses_of(network: LiveNetwork) -> dict[Subject, Pulse]:
     """A pulse for every device with a pipeline, every worker and every agent of a network."""
     topology, access = network.topology, network.access
     devices = devices_of(topology)
-    found: dict[Subject, Pulse] = {}
+    pulses: dict[Subject, Pulse] = {}
     for name, at in network.inventory.pipelines.items():
         tls = access.tls_files(name, topology.switches[name].tls)
-        found[subject_of(devices[name])] = Pulse.of_pipeline(at.address, tls)
+        pulses[subject_of(devices[name])] = Pulse.of_pipeline(at.address, tls)
     for worker in network.inventory.workers:
         tls = access.tls_files(worker.name, topology.servers[worker.core.server].tls)
-        found[Subject("worker", worker.name)] = Pulse.of_worker(worker.address, tls, worker.name)
+        pulses[Subject("worker", worker.name)] = Pulse.of_worker(worker.address, tls, worker.name)
     for server, address in network.inventory.agents.items():
         tls = access.tls_files(server, topology.servers[server].tls)
-        found[Subject("agent", server)] = Pulse.of_agent(address, tls, server)
-    return found
+        pulses[Subject("agent", server)] = Pulse.of_agent(address, tls, server)
+    return pulses
 
 
 class Watcher:
@@ -117,8 +117,8 @@ class Watcher:
     def conditions(self) -> Mapping[Subject, Condition]:
         """What is known of every subject."""
         with self._condition:
-            found = self._liveness.conditions()
-            return {s: self._walled(c) for s, c in found.items()}
+            conditions = self._liveness.conditions()
+            return {s: self._walled(c) for s, c in conditions.items()}
 
     def wait(self, seconds: float) -> tuple[ConditionChange, ...]:
         """The changes since the last call; if there are none, until one or for so long."""

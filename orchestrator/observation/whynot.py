@@ -58,9 +58,9 @@ def why_not(model: NetworkModel, bundles: Sequence[Bundle], journey: Journey, go
                 if not call.left:
                     return Answer(goal, False, f"hop {hop.number}, {stop.name}", stop.verdict)
             continue
-        found = _in_switch(hop.number, stop, places, good, goal, ways)
-        if found is not None:
-            return found
+        answer = _in_switch(hop.number, stop, places, good, goal, ways)
+        if answer is not None:
+            return answer
         last = (stop.switch, stop.verdict)
     return Answer(goal, False, last[0], f"the frame went elsewhere: {last[1] or journey.verdict}")
 
@@ -208,23 +208,23 @@ class _Ways:
         if colon and switch in self.model.ports and port.isdigit():
             if int(port) in self.model.ports[switch]:
                 return {("port", switch, port)}
-            known = [f"{switch}:{n}" for n in self.model.ports[switch]]
-            raise InputError(f"--why-not: {unknown('port', goal, known)}")
-        known = sorted((*self.nfs, *self.model.topology.hosts))
+            valid = [f"{switch}:{n}" for n in self.model.ports[switch]]
+            raise InputError(f"--why-not: {unknown('port', goal, valid)}")
+        valid = sorted((*self.nfs, *self.model.topology.hosts))
         raise InputError(
-            f"--why-not: {unknown('NF or host', goal, known)}; SWITCH:PORT is valid, too"
+            f"--why-not: {unknown('NF or host', goal, valid)}; SWITCH:PORT is valid, too"
         )
 
     def leading_to(self, goals: Iterable[Place]) -> set[Place]:
         """All places from which some goal can be reached."""
-        found = set(goals)
-        todo = list(found)
+        leading = set(goals)
+        todo = list(leading)
         while todo:
             for source in self.before.get(todo.pop(), ()):
-                if source not in found:
-                    found.add(source)
+                if source not in leading:
+                    leading.add(source)
                     todo.append(source)
-        return found
+        return leading
 
 
 def _longest(ways: Sequence[tuple[Lpm, int | None]], mac: int) -> int | None:
@@ -238,7 +238,7 @@ def _longest(ways: Sequence[tuple[Lpm, int | None]], mac: int) -> int | None:
 def _device_ports(snapshot: Snapshot) -> list[tuple[Lpm, int | None]]:
     """Ports by prefixes of device MACs, the longest first; None where a frame is not forwarded."""
     schema = snapshot.schema
-    found: list[tuple[Lpm, int | None]] = []
+    ports: list[tuple[Lpm, int | None]] = []
     for entity in snapshot.entities:
         if not entity.HasField("table_entry"):
             continue
@@ -246,5 +246,5 @@ def _device_ports(snapshot: Snapshot) -> list[tuple[Lpm, int | None]]:
         port = dict(entry.params).get("port")
         for name, key in entry.keys:
             if name == "device" and isinstance(key, Lpm):
-                found.append((key, port))
-    return sorted(found, key=lambda way: -way[0].length)
+                ports.append((key, port))
+    return sorted(ports, key=lambda way: -way[0].length)

@@ -82,8 +82,8 @@ class Comparator:
             protocol = PROTOCOLS[service.protocol]
             sockets = frozenset((*b.address, b.port) for b in service.backends)
             for socket in sockets:
-                known = self._backends.get((protocol, socket), frozenset())
-                self._backends[protocol, socket] = known | sockets
+                backends = self._backends.get((protocol, socket), frozenset())
+                self._backends[protocol, socket] = backends | sockets
             addresses = frozenset(b.address for b in service.backends)
             for address in addresses:
                 self._fellows[address] = self._fellows.get(address, frozenset()) | addresses
@@ -201,8 +201,8 @@ class Comparator:
         if got.src not in pool.addresses:
             raise Differs(f"source {address_text((4, got.src))} is not of the pool")
         if wanted.later_fragment:
-            known = self._fragments.get(_fragment_key(wanted))
-            if known is not None and known != got.src:
+            fragment = self._fragments.get(_fragment_key(wanted))
+            if fragment is not None and fragment != got.src:
                 raise Differs("a later fragment has another address than its first one")
             wanted.rewrite(src=got.src)
             return
@@ -239,15 +239,15 @@ class Comparator:
         """The actual mapping, if it has only ever stood for this expected one."""
         if actual[1] not in pool.addresses or not pool.low <= actual[2] <= pool.high:
             raise Differs(f"{_external_text(actual)} is not of the pool")
-        known, before = self._actual_of.get(expected), self._expected_of.get(actual)
-        if known is not None and known != actual and self._is_over(expected):
-            known = self._forget(expected)
+        paired, before = self._actual_of.get(expected), self._expected_of.get(actual)
+        if paired is not None and paired != actual and self._is_over(expected):
+            paired = self._forget(expected)
         if before is not None and before != expected and self._is_over(before):
             before = self._forget(before)
-        if known not in (None, actual):
+        if paired not in (None, actual):
             raise Differs(
                 f"mapping {_external_text(expected)} of the reference was "
-                f"{_external_text(known or actual)}, now {_external_text(actual)}"
+                f"{_external_text(paired or actual)}, now {_external_text(actual)}"
             )
         if before not in (None, expected):
             raise Differs(

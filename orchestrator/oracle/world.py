@@ -92,20 +92,20 @@ class World:
         return [p for p in programs if isinstance(p, FilterProgram | RouteProgram)]
 
     def _prefixes(self) -> tuple[Prefix, ...]:
-        found: dict[Prefix, None] = {}
+        prefixes: dict[Prefix, None] = {}
         for program in self._programs():
             if isinstance(program, RouteProgram):
-                found |= dict.fromkeys(route.prefix for route in program.routes)
+                prefixes |= dict.fromkeys(route.prefix for route in program.routes)
             else:
                 for rule in program.rules:
                     for prefix in (rule.match.src, rule.match.dst):
                         if prefix is not None:
-                            found[prefix] = None
-        return tuple(found)
+                            prefixes[prefix] = None
+        return tuple(prefixes)
 
     def _ports(self, protocol: int) -> tuple[int, ...]:
         """Ports at the bounds of rules, and just outside of them."""
-        found = dict.fromkeys(COMMON_PORTS)
+        chosen = dict.fromkeys(COMMON_PORTS)
         for program in self._programs():
             for rule in program.rules if isinstance(program, FilterProgram) else ():
                 if rule.match.protocol not in (None, protocol):
@@ -113,8 +113,8 @@ class World:
                 for ports in (rule.match.src_port, rule.match.dst_port):
                     if ports is not None:
                         near = (ports.low - 1, ports.low, ports.high, ports.high + 1)
-                        found |= dict.fromkeys(p for p in near if 0 <= p <= 65535)
-        return tuple(found)
+                        chosen |= dict.fromkeys(p for p in near if 0 <= p <= 65535)
+        return tuple(chosen)
 
     def _contents(self) -> tuple[tuple[int, bytes, int], ...]:
         """(protocol, signature's bytes, a port on which it is searched for)."""

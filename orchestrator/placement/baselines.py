@@ -63,10 +63,10 @@ class _State:
             self.out[arc.source].append(index)
         self.partner: dict[str, set[str]] = defaultdict(set)
         self.enemy: dict[str, set[str]] = defaultdict(set)
-        for pairs, found in ((problem.together, self.partner), (problem.apart, self.enemy)):
+        for pairs, others in ((problem.together, self.partner), (problem.apart, self.enemy)):
             for a, b in pairs:
-                found[a].add(b)
-                found[b].add(a)
+                others[a].add(b)
+                others[b].add(a)
         self.cores: dict[tuple[str, str], int] = {}
         self.server_cores: dict[str, int] = defaultdict(int)
         self.server_memory_bytes: dict[str, int] = defaultdict(int)
@@ -87,10 +87,12 @@ class _State:
 
     def added_cores(self, task: str, device: str) -> int:
         """Cores that a task would take in addition."""
-        found = self.problem.tasks[task]
-        if self.problem.devices[device].kind != SERVER or not found.pool:
+        described = self.problem.tasks[task]
+        if self.problem.devices[device].kind != SERVER or not described.pool:
             return 0
-        return self.cores_at(found.pool, device, task) - self.cores.get((found.pool, device), 0)
+        return self.cores_at(described.pool, device, task) - self.cores.get(
+            (described.pool, device), 0
+        )
 
     def server_load(self, server: str) -> float:
         """Share of a server's cores that is taken."""
@@ -102,18 +104,18 @@ class _State:
         rate = sum(self.rates[c] for c in self.problem.arcs[index].chains)
         best: tuple[float, int, Way] | None = None
         for tree in trees_between(self.problem, source, target):
-            found = Way(source, target, tree)
-            if not self._packets_fit(index, found):
+            way = Way(source, target, tree)
+            if not self._packets_fit(index, way):
                 continue
             worst = 0.0
-            for a, b in links_of(self.problem, found):
+            for a, b in links_of(self.problem, way):
                 capacity = self.problem.fabric.link(a, b).capacity
                 if self.load[a, b] + rate > capacity:
                     break
                 worst = max(worst, (self.load[a, b] + rate) / max(capacity, 1))
             else:
                 if best is None or (worst, tree) < best[:2]:
-                    best = (worst, tree, found)
+                    best = (worst, tree, way)
         return best[2] if best else None
 
     def packets(self, index: int) -> float:
@@ -133,11 +135,11 @@ class _State:
 
     def fits(self, task: str, device: str) -> dict[int, Way] | None:
         """Ways of the arcs that a task on a device would complete; None when it does not fit."""
-        problem, found = self.problem, self.problem.tasks[task]
+        problem, described = self.problem, self.problem.tasks[task]
         kind = problem.devices[device].kind
         if problem.pinned.get(task, device) != device:
             return None
-        for resource, amount in found.needs.get(kind, {}).items():
+        for resource, amount in described.needs.get(kind, {}).items():
             free = problem.devices[device].capacity.get(resource, 0) - self.used[device, resource]
             if amount > free:
                 return None
@@ -162,28 +164,28 @@ class _State:
 
     def slots(self, task: str, device: str) -> dict[str, BlockRoom] | None:
         """The first instance with room of each block that a task needs; None when there is none."""
-        spec, found = self.problem.tasks[task], dict[str, BlockRoom]()
+        spec, rooms = self.problem.tasks[task], dict[str, BlockRoom]()
         for block, slots in self.blocks[device].items():
             need = needs_of(spec, self.problem.devices[device].kind, block)
             if not need:
                 continue
             for slot in slots:
                 if holds(slot, spec, need, self.slot_used[device, slot.name]):
-                    found[block] = slot
+                    rooms[block] = slot
                     break
             else:
                 return None
-        return found
+        return rooms
 
     def _arcs(self, task: str) -> list[tuple[int, str, bool]]:
         into = [(i, self.problem.arcs[i].source, True) for i in self.into[task]]
         return into + [(i, self.problem.arcs[i].target, False) for i in self.out[task]]
 
     def _cores_fit(self, task: str, server: str) -> bool:
-        problem, found = self.problem, self.problem.tasks[task]
-        if not found.pool:
+        problem, described = self.problem, self.problem.tasks[task]
+        if not described.pool:
             return True
-        pool = problem.pools[found.pool]
+        pool = problem.pools[described.pool]
         mates = [t for t in problem.pool_tasks[pool.name] if t in self.device_of]
         if pool.one_server and any(self.device_of[t] != server for t in mates):
             return False
@@ -201,21 +203,21 @@ class _State:
 
     def put(self, task: str, device: str, ways: Mapping[int, Way]) -> None:
         """Place a task."""
-        problem, found = self.problem, self.problem.tasks[task]
+        problem, described = self.problem, self.problem.tasks[task]
         kind = problem.devices[device].kind
-        if kind == SERVER and found.pool:
+        if kind == SERVER and described.pool:
             added = self.added_cores(task, device)
             self.server_cores[device] += added
-            pool = problem.pools[found.pool]
+            pool = problem.pools[described.pool]
             self.server_memory_bytes[device] += added * pool.worker_memory_bytes
-            self.cores[found.pool, device] = self.cores_at(found.pool, device, task)
+            self.cores[described.pool, device] = self.cores_at(described.pool, device, task)
         self.device_of[task] = device
         for block, slot in (self.slots(task, device) or {}).items():
             self.slot_of[task, block] = slot.name
             used = self.slot_used[device, slot.name]
-            for resource, amount in needs_of(found, kind, block).items():
+            for resource, amount in needs_of(described, kind, block).items():
                 used[resource] = used.get(resource, 0) + amount
-        for resource, amount in found.needs.get(kind, {}).items():
+        for resource, amount in described.needs.get(kind, {}).items():
             self.used[device, resource] += amount
         for index, way in ways.items():
             self.ways[index] = way
@@ -285,8 +287,8 @@ def run_baseline(problem: Problem, strategy: str) -> Solution | None:
     solution = Solution(state.device_of, ways, cores, state.rates, strategy, slot_of=state.slot_of)
     for chain in problem.chains.values():
         if chain.max_latency_us is not None:
-            found = chain_latency_us(problem, solution, chain.name)
-            if found > chain.max_latency_us:
+            latency = chain_latency_us(problem, solution, chain.name)
+            if latency > chain.max_latency_us:
                 return None
     return solution
 

@@ -24,7 +24,7 @@ def with_shares(
     for task in tasks.values():
         if task.pool:
             pools[task.pool].append(task)
-    found: dict[str, Task] = {}
+    shared: dict[str, Task] = {}
     for members in pools.values():
         shares = {
             chain: max(
@@ -36,8 +36,8 @@ def with_shares(
         if any(share < 1 for share in shares.values()):
             for task in members:
                 mine = {chain: shares[chain] for chain in task.cycles}
-                found[task.id] = replace(task, shares=mine)
-    return found
+                shared[task.id] = replace(task, shares=mine)
+    return shared
 
 
 def _by_runtime(tasks: Sequence[Task]) -> list[list[tuple[Task, Mapping[str, float]]]]:
@@ -48,13 +48,13 @@ def _by_runtime(tasks: Sequence[Task]) -> list[list[tuple[Task, Mapping[str, flo
 
 def _costliest(after: Mapping[str, Sequence[str]], cycles: Mapping[str, float]) -> float:
     """The most cycles on any way, of those of all tasks together."""
-    known: dict[str, float] = {}
+    costs: dict[str, float] = {}
 
     def most(node: str) -> float:
-        if node not in known:
+        if node not in costs:
             behind = max((most(n) for n in after.get(node, ())), default=0.0)
-            known[node] = cycles.get(node, 0.0) + behind
-        return known[node]
+            costs[node] = cycles.get(node, 0.0) + behind
+        return costs[node]
 
     total = sum(cycles.values())
     reached = max((most(node) for node in list(after)), default=total)

@@ -15,13 +15,15 @@ _FOR_EACH_CORE = 4
 
 def group_buckets(functions: Functions, nfs: Iterable[str], cores: int) -> int:
     """How many buckets a group's state is divided into: a power of two."""
-    pools = [found for nf in nfs if (found := functions[nf].pool_buckets(cores)) is not None]
+    pools = [buckets for nf in nfs if (buckets := functions[nf].pool_buckets(cores)) is not None]
     return min(pools, default=max(BUCKETS, _FOR_EACH_CORE << (cores - 1).bit_length()))
 
 
 def with_pools(functions: Functions) -> frozenset[str]:
     """NFs that answer for a pool, which is dealt to buckets."""
-    return frozenset(nf for nf, found in functions.items() if found.pool_buckets(1) is not None)
+    return frozenset(
+        nf for nf, function in functions.items() if function.pool_buckets(1) is not None
+    )
 
 
 def whole_buckets(slices: Iterable[Slice], buckets: int) -> list[Slice]:

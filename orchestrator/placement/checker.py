@@ -57,8 +57,8 @@ class _Check:
         return self.found
 
     def _node(self, device: str) -> str:
-        found = self.problem.devices.get(device)
-        return found.nic_of if found is not None and found.nic_of else device
+        described = self.problem.devices.get(device)
+        return described.nic_of if described is not None and described.nic_of else device
 
     def _devices(self) -> None:
         placed = self.solution.device_of
@@ -155,8 +155,8 @@ class _Check:
                     continue
                 used[device.name, chosen, resource] += amount
         for (device, slot, resource), amount in used.items():
-            (found,) = (s for s in self.problem.devices[device].slots if s.name == slot)
-            free = found.free.get(resource, 0)
+            (described,) = (s for s in self.problem.devices[device].slots if s.name == slot)
+            free = described.free.get(resource, 0)
             if amount > free:
                 self.found.append(
                     f"{device}: {amount} of {resource} used in block {slot}, {free} free"

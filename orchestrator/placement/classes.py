@@ -77,24 +77,24 @@ def state_classes(
             parts[home[region]][offer.name] = 1.0
             weight[home[region]] += offer.rate
     kept = sorted(weight, key=lambda regions: -weight[regions])[:_MOST_CLASSES]
-    found: dict[tuple[Region, ...], dict[str, float]] = {
+    demands: dict[tuple[Region, ...], dict[str, float]] = {
         regions: parts[regions] for regions in kept if EVERYWHERE not in regions
     }
     rest: dict[str, float] = {}
     for regions, traffics in parts.items():
-        if regions not in found:
-            (found[at] if (at := _around(regions, found)) else rest).update(traffics)
+        if regions not in demands:
+            (demands[at] if (at := _around(regions, demands)) else rest).update(traffics)
     for offer, others in indirect:
-        _share(offer, others, found, rest)
-    if len(found) + bool(rest) <= 1:
+        _share(offer, others, demands, rest)
+    if len(demands) + bool(rest) <= 1:
         return (StateClass((), {offer.name: 1.0 for offer in offers}),)
-    order = sorted(found, key=lambda regions: (-specificity(regions[0]), str(regions)))
-    return (*(StateClass(regions, found[regions]) for regions in order), StateClass((), rest))
+    order = sorted(demands, key=lambda regions: (-specificity(regions[0]), str(regions)))
+    return (*(StateClass(regions, demands[regions]) for regions in order), StateClass((), rest))
 
 
-def class_words(found: StateClass) -> str:
+def class_words(state_class: StateClass) -> str:
     """A class in words: its regions, or that it is the rest."""
-    return " or ".join(map(str, found.regions)) or "all others"
+    return " or ".join(map(str, state_class.regions)) or "all others"
 
 
 def covers(outer: Region, inner: Region) -> bool:
@@ -141,30 +141,30 @@ def _components(regions: Sequence[Region]) -> dict[Region, tuple[Region, ...]]:
 
 
 def _around(
-    regions: tuple[Region, ...], found: Mapping[tuple[Region, ...], object]
+    regions: tuple[Region, ...], classes: Mapping[tuple[Region, ...], object]
 ) -> tuple[Region, ...] | None:
     """The class that packets of a class that is not told apart fall into; None: the rest."""
-    around = [(specificity(r), c) for c in found for r in c if covers(r, regions[0])]
+    around = [(specificity(r), c) for c in classes for r in c if covers(r, regions[0])]
     return max(around, key=lambda item: (item[0], str(item[1])))[1] if around else None
 
 
 def _share(
     offer: _Offer,
     others: Sequence[_Offer],
-    found: Mapping[tuple[Region, ...], dict[str, float]],
+    classes: Mapping[tuple[Region, ...], dict[str, float]],
     rest: dict[str, float],
 ) -> None:
     """What comes back is divided as what goes out: by the rates of the others' parts."""
     rates = {o.name: o.rate for o in others}
     weights = [
         sum(rate * traffics.get(name, 0.0) for name, rate in rates.items())
-        for traffics in (*found.values(), rest)
+        for traffics in (*classes.values(), rest)
     ]
     total = sum(weights)
     if not total:
         rest[offer.name] = 1.0
         return
-    for traffics, weight in zip((*found.values(), rest), weights, strict=True):
+    for traffics, weight in zip((*classes.values(), rest), weights, strict=True):
         if weight:
             traffics[offer.name] = weight / total
 

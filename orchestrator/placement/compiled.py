@@ -265,14 +265,14 @@ class _Builder:
                 why=group.why if group.spread == "one" else "max_workers",
                 classes=tuple(
                     TrafficClass(
-                        f"{part.prefix}{class_words(found)}",
-                        {part.prefix + traffic: n for traffic, n in found.traffics.items()},
+                        f"{part.prefix}{class_words(state_class)}",
+                        {part.prefix + traffic: n for traffic, n in state_class.traffics.items()},
                     )
-                    for found in state_classes(part.functions, part.cuts, group, wants)
+                    for state_class in state_classes(part.functions, part.cuts, group, wants)
                 ),
                 worker_memory_bytes=max(
-                    sum(found.memory_bytes(part.functions[nf]) for nf in group.nfs)
-                    for found in self._runtimes(part, group.nfs)
+                    sum(state_class.memory_bytes(part.functions[nf]) for nf in group.nfs)
+                    for state_class in self._runtimes(part, group.nfs)
                 ),
             )
             pool_of.update(dict.fromkeys(group.units, name))
@@ -287,8 +287,8 @@ class _Builder:
             nfs = self._nfs_of[pool]
             enters = frozenset(w.traffic.name for w in wants if _enters(unit.id, w, pool_of))
             by = {
-                found.name: self._cycles(part, unit, wants, found, enters)
-                for found in self._runtimes(part, nfs)
+                executing.name: self._cycles(part, unit, wants, executing, enters)
+                for executing in self._runtimes(part, nfs)
             }
             first, *others = by.values()
             self.tasks[name] = Task(
@@ -322,15 +322,15 @@ class _Builder:
         part: GraphPart, unit: Unit, wants: Sequence[Demand], there: Runtime, enters: Container[str]
     ) -> dict[str, float]:
         """Of an NF, and of the frame where it enters the worker."""
-        found: dict[str, float] = {}
+        per_packet: dict[str, float] = {}
         for want in wants:
             traffic = want.traffic
             if unit.id in want.units:
                 cycles = there.cycles(part.functions[unit.nf], traffic.packet_bytes)
                 if traffic.name in enters:
                     cycles += there.frame_cycles(traffic.packet_bytes)
-                found[part.prefix + traffic.name] = cycles
-        return found
+                per_packet[part.prefix + traffic.name] = cycles
+        return per_packet
 
     def _runtimes(self, part: GraphPart, nfs: Sequence[str]) -> list[Runtime]:
         """Runtimes of this network's servers that have all of a group's NFs; one at least."""
@@ -341,18 +341,18 @@ class _Builder:
                 f"{self.topology.name} has none"
             )
         types = {part.functions[nf].type for nf in nfs}
-        found = [
-            known
-            for known in map(runtime, there)
-            if all(known.cost(type(part.functions[nf])) is not None for nf in nfs)
+        executing = [
+            there_runtime
+            for there_runtime in map(runtime, there)
+            if all(there_runtime.cost(type(part.functions[nf])) is not None for nf in nfs)
         ]
-        if not found:
+        if not executing:
             have = "; ".join(f"{n} has {', '.join(runtime(n).nf_types)}" for n in there)
             raise InfeasibleError(
                 f"{part.graph.name}: {', '.join(nfs)} must run on a server, and no server of "
                 f"{self.topology.name} has a runtime with {', '.join(sorted(types))} ({have})"
             )
-        return found
+        return executing
 
     def _switches(self, part: GraphPart, unit: Unit, wants: Sequence[Demand]) -> tuple[str, ...]:
         """Where a switch unit may stand: ingress, servers' NICs and switches, egress; or everywhere."""
@@ -364,19 +364,19 @@ class _Builder:
         egress = {w.traffic.egress for w in wants if unit.id in w.units}
         hosts = [s for e in sorted(egress) for s in self._host_switches(part.graph, e)]
         own = [unit.ingress] if unit.ingress else []
-        found = tuple(s for s in dict.fromkeys([*own, *near, *hosts]) if s not in away)
-        return found or tuple(s for s in self.topology.switches if s not in away)
+        candidates = tuple(s for s in dict.fromkeys([*own, *near, *hosts]) if s not in away)
+        return candidates or tuple(s for s in self.topology.switches if s not in away)
 
     def _servers(self, part: GraphPart, nfs: tuple[str, ...]) -> tuple[str, ...]:
         """Servers that a group's NFs may run on: all that are linked and have them, or the nearest."""
-        known = self._servers_of.get((part.prefix, nfs))
-        if known is None:
-            known = self._servers_of[part.prefix, nfs] = self._candidates(part, nfs)
-        return known
+        candidates = self._servers_of.get((part.prefix, nfs))
+        if candidates is None:
+            candidates = self._servers_of[part.prefix, nfs] = self._candidates(part, nfs)
+        return candidates
 
     def _candidates(self, part: GraphPart, nfs: tuple[str, ...]) -> tuple[str, ...]:
-        able = {found.name for found in self._runtimes(part, nfs)}
-        group = next(i for i, found in enumerate(part.cuts.groups) if found.nfs == nfs)
+        able = {one.name for one in self._runtimes(part, nfs)}
+        group = next(i for i, one in enumerate(part.cuts.groups) if one.nfs == nfs)
         standby = part.standbys.get(group)
         linked = tuple(
             name
@@ -411,8 +411,8 @@ class _Builder:
                 nfs = [unit.nf, *(o.nf for o in unit.merged)] if unit.nf else []
                 for nf in dict.fromkeys(nfs):
                     tasks[part.prefix + nf].append(part.prefix + unit.id)
-        for nf, found in tasks.items():
-            tasks[nf] = [t for t in found if self._kind(t) == SERVER] or found
+        for nf, able in tasks.items():
+            tasks[nf] = [t for t in able if self._kind(t) == SERVER] or able
         kinds = {
             **dict.fromkeys(self.topology.switches, SWITCH),
             **dict.fromkeys(self.topology.servers, SERVER),
@@ -423,29 +423,29 @@ class _Builder:
         for part in parts:
             where, rules = part.graph.source or part.graph.name, part.graph.placement
             for nf, device in rules.pinned.items():
-                found = [t for t in tasks[part.prefix + nf] if self._kind(t) == kinds.get(device)]
+                able = [t for t in tasks[part.prefix + nf] if self._kind(t) == kinds.get(device)]
                 if device not in kinds:
                     problems.append(
                         f"{where}: placement.pin.{nf}: {unknown('device', device, list(kinds))}"
                     )
-                elif not found and tasks[part.prefix + nf]:
+                elif not able and tasks[part.prefix + nf]:
                     problems.append(
                         f"{where}: placement.pin.{nf}: {device} is a switch, and only servers keep "
                         f"the state of {nf}"
                     )
-                pinned |= dict.fromkeys(found, device)
+                pinned |= dict.fromkeys(able, device)
             for kind, sets in (("apart", rules.apart), ("together", rules.together)):
                 for names in sets:
                     for x, y in combinations(names, 2):
-                        found = list(product(tasks[part.prefix + x], tasks[part.prefix + y]))
+                        able = list(product(tasks[part.prefix + x], tasks[part.prefix + y]))
                         if kind == "together":
-                            alike = [p for p in found if self._kind(p[0]) == self._kind(p[1])]
-                            if found and not alike:
+                            alike = [p for p in able if self._kind(p[0]) == self._kind(p[1])]
+                            if able and not alike:
                                 problems.append(
                                     f"{where}: placement.together: no device can run both {x} and {y}"
                                 )
-                            found = alike
-                        pairs[kind] += found
+                            able = alike
+                        pairs[kind] += able
         if problems:
             raise InputError(problems)
         return pinned, tuple(pairs["apart"]), tuple(pairs["together"])

@@ -88,9 +88,11 @@ def solve_many(problem: Problem, *, limits: Limits | None = None, seed: int = 1)
     limits = limits or Limits(seconds=25.0, deterministic=False)
     space = Space(problem, seed)
     first = greedy(space, Prices(space, {}))
-    known = generate(space, first.values() if first else (), started + limits.seconds * _GENERATION)
-    start = _fewest(first, greedy(space, known.prices))
-    columns = candidates(space, known.columns, known.prices, start)
+    generated = generate(
+        space, first.values() if first else (), started + limits.seconds * _GENERATION
+    )
+    start = _fewest(first, greedy(space, generated.prices))
+    columns = candidates(space, generated.columns, generated.prices, start)
     chosen = choose(space, columns, start, limits, started)
     solution = route(space, chosen)
     slots = pack_all(problem, solution.device_of)
@@ -98,7 +100,7 @@ def solve_many(problem: Problem, *, limits: Limits | None = None, seed: int = 1)
         raise InfeasibleError(f"{problem.name}: the chosen switches' blocks do not hold it")
     cores = cores_of(chosen)
     seconds = time.perf_counter() - started
-    bound = math.ceil(known.bound - 1e-6)
+    bound = math.ceil(generated.bound - 1e-6)
     status = "OPTIMAL" if cores == bound else "FEASIBLE"
     stage = ObjectiveStage("cores", cores, bound, status, round(seconds, 3))
     return Scaled(
@@ -106,13 +108,13 @@ def solve_many(problem: Problem, *, limits: Limits | None = None, seed: int = 1)
         cores,
         bound,
         space.least_cores(),
-        known.iterations,
-        sum(len(found) for found in known.columns.values()),
+        generated.iterations,
+        sum(len(columns_of) for columns_of in generated.columns.values()),
         seconds,
     )
 
 
 def _fewest(*choices: Choice | None) -> Choice | None:
     """The choice with the fewest cores."""
-    found: Sequence[Choice] = [c for c in choices if c is not None]
-    return min(found, key=cores_of) if found else None
+    choices_left: Sequence[Choice] = [c for c in choices if c is not None]
+    return min(choices_left, key=cores_of) if choices_left else None

@@ -108,30 +108,30 @@ def grow(
         rest = residual(problem, running, free)
         try:
             if applicable(rest):
-                found = solve_many(rest, limits=limits or Limits(2.0, deterministic=False)).solution
+                added = solve_many(rest, limits=limits or Limits(2.0, deterministic=False)).solution
             else:
-                found = solve(rest, objectives=objectives, limits=limits)
+                added = solve(rest, objectives=objectives, limits=limits)
         except InfeasibleError:
             if count == len(old):
                 raise
             continue
-        return _merged(problem, running, rest, found)
+        return _merged(problem, running, rest, added)
     raise AssertionError("unreachable")
 
 
-def _merged(problem: Problem, running: Solution, rest: Problem, found: Solution) -> Grown:
+def _merged(problem: Problem, running: Solution, rest: Problem, added: Solution) -> Grown:
     ways: dict[int, Way] = dict(enumerate(running.ways))
-    inner = iter(found.ways)
+    inner = iter(added.ways)
     for index, arc in enumerate(problem.arcs):
         if set(arc.chains) & set(rest.chains):
             ways[index] = next(inner)
     solution = Solution(
-        {**running.device_of, **found.device_of},
+        {**running.device_of, **added.device_of},
         tuple(ways[i] for i in range(len(problem.arcs))),
-        {**running.cores_of, **found.cores_of},
-        {**running.rate_of, **found.rate_of},
-        stages=found.stages,
-        slot_of={**running.slot_of, **found.slot_of},
+        {**running.cores_of, **added.cores_of},
+        {**running.rate_of, **added.rate_of},
+        stages=added.stages,
+        slot_of={**running.slot_of, **added.slot_of},
     )
     moved = {
         chain

@@ -55,12 +55,12 @@ def processing_ns(problem: Problem, task: str, device: str, chain: str) -> int:
     Its cycles, and how long it waits for packets before it; where it enters, what one that comes alone
     takes as well.
     """
-    found = problem.devices[device]
-    cycles = problem.tasks[task].cycles_on(found).get(chain, 0.0)
-    if found.kind != SERVER or not cycles:
+    described = problem.devices[device]
+    cycles = problem.tasks[task].cycles_on(described).get(chain, 0.0)
+    if described.kind != SERVER or not cycles:
         return 0
-    spent = math.ceil(cycles * 1e9 / found.cycles_per_second * (1 + found.waiting))
-    return spent + (found.alone_ns if chain in problem.tasks[task].enters else 0)
+    spent = math.ceil(cycles * 1e9 / described.cycles_per_second * (1 + described.waiting))
+    return spent + (described.alone_ns if chain in problem.tasks[task].enters else 0)
 
 
 def chain_latency_us(problem: Problem, solution: Solution, chain: str) -> float:
@@ -204,8 +204,8 @@ def bounces(problem: Problem, solution: Solution) -> int:
 
 
 def _kind(devices: Mapping[str, TaskDevice], name: str) -> str:
-    found = devices.get(name)
-    return SWITCH if found is None else found.kind
+    described = devices.get(name)
+    return SWITCH if described is None else described.kind
 
 
 def missed(problem: Problem, solution: Solution) -> dict[str, float]:

@@ -210,13 +210,13 @@ def plan_of(part: GraphPart, problem: Problem, solution: Solution) -> Plan:
 
 def _contended_slots(part: GraphPart, problem: Problem, solution: Solution) -> dict[str, str]:
     """The block instances of units, where lowering might run into a dead end by its own choice."""
-    found: dict[str, str] = {}
+    slots: dict[str, str] = {}
     for device in problem.devices.values():
         mine = [problem.tasks[t] for t, d in solution.device_of.items() if d == device.name]
         for block, tasks in contended(device, mine).items():
-            found |= {t.id: solution.slot_of[t.id, block] for t in tasks}
+            slots |= {t.id: solution.slot_of[t.id, block] for t in tasks}
     prefix = part.prefix
-    return {t.removeprefix(prefix): s for t, s in found.items() if t.startswith(prefix)}
+    return {t.removeprefix(prefix): s for t, s in slots.items() if t.startswith(prefix)}
 
 
 def _class_maps(
@@ -227,7 +227,7 @@ def _class_maps(
     wants = demands(part.graph, part.cuts)
     classes = state_classes(part.functions, part.cuts, part.cuts.groups[group], wants)
     buckets = group_buckets(part.functions, part.cuts.groups[group].nfs, len(cores))
-    for index, found in enumerate(classes):
+    for index, regions in enumerate(classes):
         slices = [
             Slice(Core(c.server, c.core), s.low, s.high)
             for c in cores
@@ -236,7 +236,7 @@ def _class_maps(
         ]
         slices = whole_buckets(slices, buckets)
         if slices:
-            yield ClassMap(tuple(sorted(found.traffics)), found.regions, tuple(slices))
+            yield ClassMap(tuple(sorted(regions.traffics)), regions.regions, tuple(slices))
 
 
 def _notes(part: GraphPart, solution: Solution) -> Iterable[str]:

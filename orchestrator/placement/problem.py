@@ -202,18 +202,18 @@ class Problem:
 
     def classes(self, pool: str) -> tuple[TrafficClass, ...]:
         """The traffic classes by which a pool's packets may be dispatched."""
-        found = self.pools[pool].classes
-        return found or tuple(TrafficClass(c, {c: 1.0}) for c in pool_chains(self, pool))
+        classes = self.pools[pool].classes
+        return classes or tuple(TrafficClass(c, {c: 1.0}) for c in pool_chains(self, pool))
 
     def pass_us(self, switch: str) -> int:
         """What one pass through a switch's pipeline takes."""
-        found = self.devices.get(switch)
-        return (found.pass_us if found else 0) or self.switch_latency_us
+        device = self.devices.get(switch)
+        return (device.pass_us if device else 0) or self.switch_latency_us
 
     def place_of(self, device: str) -> str:
         """The topology's node where a device is: a SmartNIC's server, else itself."""
-        found = self.devices.get(device)
-        return found.nic_of if found is not None and found.nic_of else device
+        described = self.devices.get(device)
+        return described.nic_of if described is not None and described.nic_of else device
 
     def ends(self, node: str) -> tuple[str, ...]:
         """Devices where an arc's end can be."""
@@ -226,21 +226,21 @@ class Problem:
     @cached_property
     def pool_tasks(self) -> Mapping[str, tuple[str, ...]]:
         """Tasks by pool."""
-        found: dict[str, list[str]] = {pool: [] for pool in self.pools}
+        by_pool: dict[str, list[str]] = {pool: [] for pool in self.pools}
         for task in self.tasks.values():
             if task.pool:
-                found[task.pool].append(task.id)
-        return {pool: tuple(tasks) for pool, tasks in found.items()}
+                by_pool[task.pool].append(task.id)
+        return {pool: tuple(tasks) for pool, tasks in by_pool.items()}
 
     @cached_property
     def chain_arcs(self) -> Mapping[str, tuple[int, ...]]:
         """Indices of each chain's arcs, in topological order."""
-        found: dict[str, list[int]] = {chain: [] for chain in self.chains}
+        by_chain: dict[str, list[int]] = {chain: [] for chain in self.chains}
         rank = {node: i for i, node in enumerate(self.order)}
         for index in sorted(range(len(self.arcs)), key=lambda i: rank[self.arcs[i].source]):
             for chain in self.arcs[index].chains:
-                found[chain].append(index)
-        return {chain: tuple(arcs) for chain, arcs in found.items()}
+                by_chain[chain].append(index)
+        return {chain: tuple(arcs) for chain, arcs in by_chain.items()}
 
     @cached_property
     def order(self) -> tuple[str, ...]:
@@ -381,7 +381,7 @@ def passes_of(problem: Problem, arc: TaskArc, way: Way) -> tuple[str, ...]:
 def passes(problem: Problem, ways: Sequence[Way]) -> dict[tuple[str, str], int]:
     """How often a packet comes to each device with a limit on packets/s on its longest way, by (chain,
     device)."""
-    found: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[str, str], int] = {}
     entered = [passes_of(problem, a, w) for a, w in zip(problem.arcs, ways, strict=True)]
     for chain, indices in problem.chain_arcs.items():
         for device in {d for i in indices for d in entered[i]}:
@@ -390,8 +390,8 @@ def passes(problem: Problem, ways: Sequence[Way]) -> dict[tuple[str, str], int]:
                 arc = problem.arcs[i]
                 reached = at.get(arc.source, 0) + entered[i].count(device)
                 at[arc.target] = max(at.get(arc.target, 0), reached)
-            found[chain, device] = max(at.values())
-    return found
+            counts[chain, device] = max(at.values())
+    return counts
 
 
 def trees_between(problem: Problem, source: str, target: str) -> tuple[int, ...]:

@@ -40,15 +40,15 @@ class Running:
 
     def devices(self, cuts: Cuts) -> dict[str, str]:
         """The device that each unit of the next version is on now."""
-        found: dict[str, str] = {}
+        devices: dict[str, str] = {}
         grouped = {unit for group in cuts.groups for unit in group.units}
         for name, unit in cuts.units.items():
             if name in grouped:
                 if unit.nf in self.cores_of:
-                    found[name] = self.cores_of[unit.nf][0].server
+                    devices[name] = self.cores_of[unit.nf][0].server
             elif name in self.device_of:
-                found[name] = self.device_of[name]
-        return found
+                devices[name] = self.device_of[name]
+        return devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def moved(
     if nf not in running.cores_of:
         raise InputError(f"nf: {unknown('NF on a server', nf, sorted(running.cores_of))}")
     cores, classes = running.cores_of[nf], running.dispatch[nf]
-    group = [name for name, found in running.dispatch.items() if found == classes]
+    group = [name for name, of_group in running.dispatch.items() if of_group == classes]
     key = running.spread.get(nf, "one")
     is_part = bool(wanted.buckets) or wanted.space != EVERYWHERE
     if is_part and cores[0].server != target.server:
@@ -110,14 +110,14 @@ def _given(
 ) -> tuple[Slice, ...]:
     """Slices with some buckets given to a core, as few as there can be."""
     unit = _HASHES // of
-    found: list[Slice] = []
+    given: list[Slice] = []
     for bucket in range(of):
         low = bucket * unit
         core = target if bucket in chosen else owner(slices, low)
-        if found and found[-1].core == core:
-            low = found.pop().low
-        found.append(Slice(core, low, (bucket + 1) * unit))
-    return tuple(found)
+        if given and given[-1].core == core:
+            low = given.pop().low
+        given.append(Slice(core, low, (bucket + 1) * unit))
+    return tuple(given)
 
 
 def running_of(bundle: Bundle) -> Running:
@@ -147,11 +147,11 @@ def taken_over(running: Running, standbys: Iterable[Standby], away: Container[Co
     pinned: set[str] = set()
     for nf, core in core_of.items():
         cores = running.cores_of.get(nf, ())
-        if nf in pinned or not any(found in away for found in cores):
+        if nf in pinned or not any(owners in away for owners in cores):
             continue
         classes = running.dispatch[nf]
         whole = folded([replace(c, slices=(Slice(core, 0, _HASHES),)) for c in classes])
-        group = [n for n, found in running.cores_of.items() if found == cores]
+        group = [n for n, owners in running.cores_of.items() if owners == cores]
         cores_of |= dict.fromkeys(group, (core,))
         dispatch |= dict.fromkeys(group, whole)
         pinned.update(group)
@@ -227,7 +227,7 @@ def _in_place(
     nf = next((nf for nf in group.nfs if nf in running.dispatch), "")
     now = running.dispatch.get(nf, ())
     base, spaces = divided(now)
-    owners = {own.core for found in now for own in found.slices}
+    owners = {own.core for class_map in now for own in class_map.slices}
     wanted, _ = divided(classes)
     if owners != set(cores) or [c.regions for c in base] != [c.regions for c in wanted]:
         return classes

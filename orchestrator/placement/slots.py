@@ -14,10 +14,10 @@ from orchestrator.placement.problem import BlockRoom, Problem, SlotOf, Task, Tas
 
 def several(device: TaskDevice) -> dict[str, tuple[BlockRoom, ...]]:
     """The blocks of which a device has several instances, with these."""
-    found: dict[str, list[BlockRoom]] = defaultdict(list)
+    rooms: dict[str, list[BlockRoom]] = defaultdict(list)
     for slot in device.slots:
-        found[slot.block].append(slot)
-    return {block: tuple(slots) for block, slots in found.items() if len(slots) > 1}
+        rooms[slot.block].append(slot)
+    return {block: tuple(slots) for block, slots in rooms.items() if len(slots) > 1}
 
 
 def needs_of(task: Task, kind: str, block: str) -> dict[str, int]:
@@ -35,7 +35,7 @@ def holds(slot: BlockRoom, task: Task, need: Mapping[str, int], used: Mapping[st
 
 def contended(device: TaskDevice, tasks: Iterable[Task]) -> dict[str, list[Task]]:
     """The blocks of which no instance holds all of these tasks, with those that need them."""
-    found: dict[str, list[Task]] = {}
+    by_block: dict[str, list[Task]] = {}
     chosen = list(tasks)
     for block, slots in several(device).items():
         total: dict[str, int] = defaultdict(int)
@@ -47,8 +47,8 @@ def contended(device: TaskDevice, tasks: Iterable[Task]) -> dict[str, list[Task]
             for resource, n in need.items():
                 total[resource] += n
         if mine and not any(all(holds(s, t, total, {}) for t in mine) for s in slots):
-            found[block] = mine
-    return found
+            by_block[block] = mine
+    return by_block
 
 
 def pack(
@@ -57,7 +57,7 @@ def pack(
     """A slot for each (task, block), the largest tasks first; None when this finds no room.
 
     It finds room whenever one instance holds all of them. Blocks in `without` are left out."""
-    found: dict[tuple[str, str], str] = {}
+    packed: dict[tuple[str, str], str] = {}
     chosen = list(tasks)
     for block, slots in several(device).items():
         if block in without:
@@ -71,15 +71,15 @@ def pack(
             slot = next((s for s in slots if holds(s, task, need, used[s.name])), None)
             if slot is None:
                 return None
-            found[task.id, block] = slot.name
+            packed[task.id, block] = slot.name
             for resource, n in need.items():
                 used[slot.name][resource] += n
-    return found
+    return packed
 
 
 def pack_all(problem: Problem, device_of: Mapping[str, str]) -> SlotOf | None:
     """Slots for all tasks of a placement; None when a device has no room as far as `pack` sees."""
-    found: dict[tuple[str, str], str] = {}
+    slots: dict[tuple[str, str], str] = {}
     at: dict[str, list[Task]] = defaultdict(list)
     for task, device in device_of.items():
         if problem.devices[device].slots:
@@ -88,5 +88,5 @@ def pack_all(problem: Problem, device_of: Mapping[str, str]) -> SlotOf | None:
         packed = pack(problem.devices[device], tasks)
         if packed is None:
             return None
-        found |= packed
-    return found
+        slots |= packed
+    return slots

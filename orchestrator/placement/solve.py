@@ -60,13 +60,13 @@ def solve(
     if strategy not in STRATEGIES:
         raise InputError(f"--strategy: {unknown('strategy', strategy, STRATEGIES)}")
     if strategy != OPTIMAL:
-        found = _baseline(problem, strategy, objectives)
-        if found is None:
+        solution = _baseline(problem, strategy, objectives)
+        if solution is None:
             raise InfeasibleError(
                 f"{problem.name}: strategy {strategy} finds no placement on "
                 f"{problem.fabric.topology.name}; --strategy optimal searches all of them"
             )
-        return found
+        return solution
     ways = _ways(problem)
     large = ways > _MANY_WAYS
     if large:
@@ -82,15 +82,15 @@ def solve(
     built = Model(problem, objectives, soft=soft)
     if best is not None:
         built.hint(best)
-    status, found = built.solve(limits or Limits())
-    if found is not None:
-        _require_checked(problem, found, soft=soft)
+    status, solution = built.solve(limits or Limits())
+    if solution is not None:
+        _require_checked(problem, solution, soft=soft)
         if best is None or not score(problem, best, objectives).better_than(
-            score(problem, found, objectives)
+            score(problem, solution, objectives)
         ):
-            return found
+            return solution
     if best is not None:
-        stages = found.stages if found is not None else ()
+        stages = solution.stages if solution is not None else ()
         return replace(
             best,
             stages=tuple(
@@ -117,28 +117,28 @@ def solve(
 def _decomposed(problem: Problem, objectives: Sequence[str], limits: Limits) -> Solution:
     """By columns: SLOs met, cores minimised; the best baseline when that has fewer."""
     scaled = solve_many(problem, limits=limits)
-    found = scaled.solution
-    _require_checked(problem, found, soft=False)
+    solution = scaled.solution
+    _require_checked(problem, solution, soft=False)
     notes = ["decomposed: SLOs met and cores minimised; what comes after cores was not searched"]
     best = best_baseline(problem, ("slo", "cores"))
     if best is not None and score(problem, best, ("cores",)).better_than(
-        score(problem, found, ("cores",))
+        score(problem, solution, ("cores",))
     ):
-        found = best
+        solution = best
         notes.append(f"found by {best.strategy}")
-    cores = _value(problem, found, "cores")
+    cores = _value(problem, solution, "cores")
     status = "OPTIMAL" if cores <= scaled.bound else "FEASIBLE"
     stages = [ObjectiveStage("cores", cores, scaled.bound, status, round(scaled.seconds, 3))]
     stages += [
-        ObjectiveStage(o, _value(problem, found, o), 0.0, "NOT_SEARCHED", 0.0)
+        ObjectiveStage(o, _value(problem, solution, o), 0.0, "NOT_SEARCHED", 0.0)
         for o in objectives
         if o not in ("slo", "cores")
     ]
-    return replace(found, stages=tuple(stages), notes=(*found.notes, *notes))
+    return replace(solution, stages=tuple(stages), notes=(*solution.notes, *notes))
 
 
-def _require_checked(problem: Problem, found: Solution, *, soft: bool) -> None:
-    violations = check(problem, found, soft=soft)
+def _require_checked(problem: Problem, solution: Solution, *, soft: bool) -> None:
+    violations = check(problem, solution, soft=soft)
     if violations:
         raise CheckError(
             f"{problem.name}: the solver's placement breaks a constraint (a bug):\n"
@@ -182,28 +182,28 @@ def _first(objectives: Sequence[str]) -> str:
 def _value(problem: Problem, solution: Solution, objective: str) -> float:
     if objective not in OBJECTIVES:
         return 0.0
-    (found,) = score(problem, solution, (objective,)).values
-    return -found if objective == "throughput" else found
+    (value,) = score(problem, solution, (objective,)).values
+    return -value if objective == "throughput" else value
 
 
 def _baseline(problem: Problem, strategy: str, objectives: Sequence[str]) -> Solution | None:
-    found = run_baseline(problem, strategy)
-    if found is None:
+    solution = run_baseline(problem, strategy)
+    if solution is None:
         return None
     if "throughput" in objectives:
-        found = fill_rates(problem, found)
-    return None if check(problem, found) else found
+        solution = fill_rates(problem, solution)
+    return None if check(problem, solution) else solution
 
 
 def best_baseline(problem: Problem, objectives: Sequence[str]) -> Solution | None:
     """The baseline that does best for the objectives; None when none finds a placement."""
     best: Solution | None = None
     for name in BASELINES:
-        found = _baseline(problem, name, objectives)
-        if found is None:
+        solution = _baseline(problem, name, objectives)
+        if solution is None:
             continue
-        if best is None or score(problem, found, objectives).better_than(
+        if best is None or score(problem, solution, objectives).better_than(
             score(problem, best, objectives)
         ):
-            best = found
+            best = solution
     return best

@@ -94,12 +94,12 @@ def folded(classes: Sequence[ClassMap]) -> tuple[ClassMap, ...]:
 def around(base: Iterable[ClassMap], space: Region) -> Iterator[ClassMap]:
     """Classes that a space is in, or may have some flow of."""
     listed = list(base)
-    is_inside = any(covers(region, space) for found in listed for region in found.regions)
-    for found in listed:
-        if any(meet(region, space) for region in found.regions) or (
-            not found.regions and not is_inside
+    is_inside = any(covers(region, space) for class_map in listed for region in class_map.regions)
+    for class_map in listed:
+        if any(meet(region, space) for region in class_map.regions) or (
+            not class_map.regions and not is_inside
         ):
-            yield found
+            yield class_map
 
 
 def owner(slices: Iterable[Slice], value: int) -> Core:
@@ -107,10 +107,10 @@ def owner(slices: Iterable[Slice], value: int) -> Core:
     return next(s.core for s in slices if s.low <= value < s.high)
 
 
-def _owners(found: ClassMap) -> list[tuple[Core, int]]:
+def _owners(class_map: ClassMap) -> list[tuple[Core, int]]:
     """Who has up to which value of the hash."""
     ends: list[tuple[Core, int]] = []
-    for own in sorted(found.slices, key=lambda s: s.low):
+    for own in sorted(class_map.slices, key=lambda s: s.low):
         if ends and ends[-1][0] == own.core:
             ends.pop()
         ends.append((own.core, own.high))

@@ -17,8 +17,8 @@ from orchestrator.runtimes import runtime
 
 def standby_rules(graph: ServiceGraph, nfs: Iterable[str]) -> dict[str, StandbyRule]:
     """Those of some NFs, by NF."""
-    found = ((nf, graph.nfs[nf].standby) for nf in nfs)
-    return {nf: rule for nf, rule in found if rule is not None}
+    wishes = ((nf, graph.nfs[nf].standby) for nf in nfs)
+    return {nf: rule for nf, rule in wishes if rule is not None}
 
 
 def standby_server(graph: ServiceGraph, group: Group) -> str:

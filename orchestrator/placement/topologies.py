@@ -219,7 +219,7 @@ def _from_node_link(source: str, raw: dict[str, Any]) -> tuple[Topology, tuple[H
 
 def _plain(text: str, number: object) -> str:
     """A name in the alphabet of names."""
-    found = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48]
-    if not found:
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48]
+    if not plain:
         return f"n{number}"
-    return found if found[0].isalpha() else f"n{found}"
+    return plain if plain[0].isalpha() else f"n{plain}"

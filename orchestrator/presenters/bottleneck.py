@@ -22,7 +22,7 @@ def found_now(live: LiveNetwork, interval_s: float) -> list[Bottleneck]:
 
 def found_between(topology: Topology, before: Reading, now: Reading) -> list[Bottleneck]:
     """What limits traffics between two readings."""
-    bundles = [found.bundle for found in now.deployed.values()]
+    bundles = [graph.bundle for graph in now.deployed.values()]
     return bottlenecks(
         core_loads(now, before),
         switch_loads(topology, now, before),
@@ -32,6 +32,6 @@ def found_between(topology: Topology, before: Reading, now: Reading) -> list[Bot
     )
 
 
-def bottleneck_json(network: str, found: Sequence[Bottleneck]) -> dict[str, object]:
+def bottleneck_json(network: str, narrowest: Sequence[Bottleneck]) -> dict[str, object]:
     """All of it."""
-    return {"network": network, "bottlenecks": [asdict(one) for one in found]}
+    return {"network": network, "bottlenecks": [asdict(one) for one in narrowest]}

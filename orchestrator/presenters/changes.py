@@ -11,7 +11,7 @@ from orchestrator.deployment.summary import change_words
 def changes_json(prepared: Prepared, verbose: bool) -> dict[str, object]:
     """The plan as JSON values."""
     summary = prepared.summary
-    found: dict[str, object] = {
+    document: dict[str, object] = {
         "graph": summary.graph,
         "updates": prepared.old is not None,
         "changes": {k: v for k, v in summary.counts.items() if k != "provenance"},
@@ -30,8 +30,8 @@ def changes_json(prepared: Prepared, verbose: bool) -> dict[str, object]:
         "stages": [stage.title for stage in prepared.transaction.stages],
     }
     if verbose:
-        found["entries"] = list(change_words(prepared.transaction, prepared.new.bundle))
-    return found
+        document["entries"] = list(change_words(prepared.transaction, prepared.new.bundle))
+    return document
 
 
 def done_json(done: Done, network: str) -> dict[str, object]:

@@ -54,8 +54,8 @@ def arcs_of(bundle: Bundle) -> list[dict[str, str]]:
         if f"{here.nf}.{here.port}" in home and f"{there.nf}.{there.port}" in home
     )
     units = {unit.unit for unit in bundle.stories}  # not the hosts behind a delivery
-    found = dict.fromkeys((*bundle.plan.tree_of, *within))
-    return [{"source": a, "target": b} for a, b in found if b in units]
+    arcs = dict.fromkeys((*bundle.plan.tree_of, *within))
+    return [{"source": a, "target": b} for a, b in arcs if b in units]
 
 
 def standbys_of(plan: Plan) -> list[dict[str, object]]:

@@ -52,17 +52,19 @@ def device_words(
     if device.has_pipeline:
         return condition_words(conditions.get(subject_of(device)))
     mine = [w for w in inventory.workers if w.core.server == device.name]
-    found = {w.name: conditions.get(Subject("worker", w.name)) for w in mine}
-    up = sum(c is not None and c.state == "up" for c in found.values())
-    others = [f"{n} {condition_words(c)}" for n, c in found.items() if c is None or c.state != "up"]
+    of_workers = {w.name: conditions.get(Subject("worker", w.name)) for w in mine}
+    up = sum(c is not None and c.state == "up" for c in of_workers.values())
+    others = [
+        f"{n} {condition_words(c)}" for n, c in of_workers.items() if c is None or c.state != "up"
+    ]
     return "; ".join([f"{up} of {len(mine)} workers up" if mine else "no workers", *others])
 
 
 def links_amiss(conditions: Mapping[Subject, Condition]) -> list[tuple[str, str]]:
     """Links that are not up, and their conditions in words; the worst first."""
-    found = [(s, c) for s, c in conditions.items() if s.kind == "link" and c.state != "up"]
-    found.sort(key=lambda pair: (-badness(pair[1]), pair[0]))
-    return [(subject.name, condition_words(condition)) for subject, condition in found]
+    amiss = [(s, c) for s, c in conditions.items() if s.kind == "link" and c.state != "up"]
+    amiss.sort(key=lambda pair: (-badness(pair[1]), pair[0]))
+    return [(subject.name, condition_words(condition)) for subject, condition in amiss]
 
 
 def conditions_json(conditions: Mapping[Subject, Condition]) -> list[dict[str, object]]:

@@ -23,27 +23,27 @@ def foreseen(
 
 
 def foreseen_json(
-    network: LiveNetwork, found: Mapping[str, Mapping[str, Foreseen]]
+    network: LiveNetwork, failures: Mapping[str, Mapping[str, Foreseen]]
 ) -> dict[str, object]:
     """All scenarios."""
     return {
         "network": network.name,
         "scenarios": [
             {"scenario": name, "graphs": {g: _document(f) for g, f in graphs.items()}}
-            for name, graphs in found.items()
+            for name, graphs in failures.items()
         ],
     }
 
 
-def _document(found: Foreseen) -> dict[str, object]:
-    plan = found.bundle.plan
+def _document(failure: Foreseen) -> dict[str, object]:
+    plan = failure.bundle.plan
     return {
-        "placed": not found.why,
-        "why": found.why,
+        "placed": not failure.why,
+        "why": failure.why,
         "device_of": plan.device_of,
-        "stories": [{"unit": s.unit, "device": s.device} for s in found.bundle.stories],
+        "stories": [{"unit": s.unit, "device": s.device} for s in failure.bundle.stories],
         "cores_of": [[str(core) for core in cores] for cores in plan.cores_of],
         "hops": [[hop.source, hop.target, hop.tree] for hop in plan.hops],
         "latency_us": plan.latency_us,
-        "moves": found.moves,
+        "moves": failure.moves,
     }

@@ -48,12 +48,12 @@ def live_case(
     if interval_s <= 0:
         raise InputError(f"--interval {interval_s:g}: must be above 0")
     reading = read_network(live)
-    bundles = {name: found.bundle for name, found in reading.deployed.items()}
+    bundles = {name: one.bundle for name, one in reading.deployed.items()}
     missing = [g.name for g in graphs if g.name not in bundles]
     if missing:
-        known = ", ".join(bundles) or "none"
+        names = ", ".join(bundles) or "none"
         raise InputError(
-            f"whatif --live: {', '.join(missing)} is not deployed on {live.name} (deployed: {known})"
+            f"whatif --live: {', '.join(missing)} is not deployed on {live.name} (deployed: {names})"
         )
     rates: dict[tuple[str, str], Measured] = {}
     loads: tuple[CoreLoad, ...] = ()
@@ -79,7 +79,7 @@ def live_case(
         case,
         running,
         workers,
-        {prefixes[g] + t: found.rate for (g, t), found in rates.items() if g in prefixes},
+        {prefixes[g] + t: one.rate for (g, t), one in rates.items() if g in prefixes},
         loads,
     )
 
@@ -103,12 +103,12 @@ def _measured(graph: ServiceGraph, rates: Mapping[tuple[str, str], Measured]) ->
     """The graph with measured rates and packet sizes; an SLO asks for no more than that."""
 
     def changed(traffic: Traffic) -> Traffic:
-        found = rates.get((graph.name, traffic.name))
-        if found is None:
+        measured = rates.get((graph.name, traffic.name))
+        if measured is None:
             return traffic
-        rate = max(1, found.rate)
+        rate = max(1, measured.rate)
         least = None if traffic.min_rate is None else min(traffic.min_rate, rate)
-        size = found.packet_bytes or traffic.packet_bytes
+        size = measured.packet_bytes or traffic.packet_bytes
         return replace(traffic, rate=rate, min_rate=least, packet_bytes=size)
 
     return replace(graph, traffic=tuple(changed(t) for t in graph.traffic))

@@ -32,14 +32,14 @@ def sender_of(model: NetworkModel, frame: bytes) -> str:
 
 def answers_to(model: NetworkModel, journey: Journey) -> list[Journey]:
     """The journeys of what the hosts that it reached answer."""
-    found: list[Journey] = []
+    answers: list[Journey] = []
     for arrival in journey.deliveries:
         if arrival.host not in model.topology.hosts:
             continue
         answer = answer_to(arrival.frame)
         if answer is not None:
-            found.append(model.send(arrival.host, answer))
-    return found
+            answers.append(model.send(arrival.host, answer))
+    return answers
 
 
 def explained_json(
@@ -107,7 +107,7 @@ def traced_json(traced: Traced) -> dict[str, object]:
 
 
 def trajectories_json(
-    found: Iterable[tuple[int, Sequence[Point]]], graphs: Mapping[int, str]
+    trajectories: Iterable[tuple[int, Sequence[Point]]], graphs: Mapping[int, str]
 ) -> list[dict[str, object]]:
     """Sampled packets by label; names of `graphs` by id (`samples`)."""
     return [
@@ -126,5 +126,5 @@ def trajectories_json(
                 for p in seen
             ],
         }
-        for label, seen in found
+        for label, seen in trajectories
     ]

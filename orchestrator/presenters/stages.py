@@ -48,29 +48,29 @@ def stages_json(compiled: Compiled) -> dict[str, object]:
             need[table] += part.entries
             users.setdefault(table, Counter())[part.nf] += part.entries
         need |= made.get(name, Counter())  # of what every pipeline has, too
-        found = fitted(build, chip, need)
+        fit = fitted(build, chip, need)
         refused = refusal(build, chip, need)
         told[name] = {
             "target": switch.target,
             "chip": chip.title,
-            "fits": found.fits,
+            "fits": fit.fits,
             "why": "" if refused is None else refused.text,
-            "stages": {"estimate": len(found.stages), "compiler": None, "of": chip.stages},
-            "phv_bits": {"estimate": found.phv_bits, "compiler": None, "of": chip.phv_bits},
-            "nfs": _by_nf(found, users),
-            "tables": _tables(found, need, users),
-            "by_stage": [asdict(use) for use in found.stages],
+            "stages": {"estimate": len(fit.stages), "compiler": None, "of": chip.stages},
+            "phv_bits": {"estimate": fit.phv_bits, "compiler": None, "of": chip.phv_bits},
+            "nfs": _by_nf(fit, users),
+            "tables": _tables(fit, need, users),
+            "by_stage": [asdict(use) for use in fit.stages],
             "of_each_stage": asdict(chip.stage),
         }
     return told
 
 
-def _by_nf(found: Fit, users: Mapping[str, Counter[str]]) -> dict[str, dict[str, object]]:
+def _by_nf(fit: Fit, users: Mapping[str, Counter[str]]) -> dict[str, dict[str, object]]:
     """In how many stages each NF's tables stand, and what it has of the stages' resources; of a table of
     several its share of the entries. "": what every pipeline has."""
     taken: dict[str, dict[str, float]] = {}
     stages: dict[str, set[int]] = {}
-    for placed in found.placed:
+    for placed in fit.placed:
         shares = users.get(instance_table(placed.name)) or Counter({"": 1})
         for nf, share in shares.items():
             stages.setdefault(nf, set()).update(range(placed.first, placed.last + 1))
@@ -84,7 +84,7 @@ def _by_nf(found: Fit, users: Mapping[str, Counter[str]]) -> dict[str, dict[str,
 
 
 def _tables(
-    found: Fit, need: Counter[str], users: Mapping[str, Counter[str]]
+    fit: Fit, need: Counter[str], users: Mapping[str, Counter[str]]
 ) -> list[dict[str, object]]:
     """Tables in packet order; stages are counted from 1."""
     return [
@@ -98,6 +98,6 @@ def _tables(
             **asdict(placed.use),
             "compiler": None,
         }
-        for placed in found.placed
+        for placed in fit.placed
         if placed.keyed and placed.entries
     ]

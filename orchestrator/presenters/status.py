@@ -48,15 +48,15 @@ class NetworkNow:
         for deployed in self.graphs():
             for nf, classes in running_of(deployed.bundle).dispatch.items():
                 _, spaces = divided(classes)
-                for found in spaces:
-                    yield deployed.bundle.graph, nf, len(spaces), found
+                for space in spaces:
+                    yield deployed.bundle.graph, nf, len(spaces), space
 
     def graphs(self) -> Iterator[Deployed]:
         """Deployed graphs that these devices have something of; all of them where all are wanted."""
         everything = len(self.devices) == len(self.network.inventory.devices)
-        for found in self.deployed.values():
-            if everything or not devices_with(found.bundle).isdisjoint(self.devices):
-                yield found
+        for graph in self.deployed.values():
+            if everything or not devices_with(graph.bundle).isdisjoint(self.devices):
+                yield graph
 
 
 def devices_with(bundle: Bundle) -> frozenset[str]:
@@ -91,8 +91,8 @@ def look_at(live: LiveNetwork, wanted: frozenset[str] = frozenset(), graph: str 
         }
     standbys = {
         following: state_of(live.reading(), following) or "its primary does not answer"
-        for found in deployed.values()
-        for following in followings(found.bundle)
+        for placed in deployed.values()
+        for following in followings(placed.bundle)
         if not wanted or not wanted.isdisjoint((following.source.server, following.standby.server))
     }
     return NetworkNow(live, deployed, presence, conditions, devices, workers, standbys)
@@ -125,26 +125,26 @@ def status_json(seen: NetworkNow) -> dict[str, object]:
         "workers": seen.workers,
         "standbys": [
             {
-                "graph": found.graph,
-                "nf": found.nf,
-                "variant": found.variant,
-                "primary": str(found.source),
-                "standby": str(found.standby),
+                "graph": item.graph,
+                "nf": item.nf,
+                "variant": item.variant,
+                "primary": str(item.source),
+                "standby": str(item.standby),
                 "state": state,
             }
-            for found, state in seen.standbys.items()
+            for item, state in seen.standbys.items()
         ],
         "flow_spaces": [
             {
                 "graph": graph,
                 "nf": nf,
-                "inside": str(found.regions[0].inside or ""),
-                "outside": str(found.regions[0].outside or ""),
-                "cores": [str(core) for core in cores_of(found)],
+                "inside": str(item.regions[0].inside or ""),
+                "outside": str(item.regions[0].outside or ""),
+                "cores": [str(core) for core in cores_of(item)],
                 "taken": taken,
                 "most": MOST_SPACES,
             }
-            for graph, nf, taken, found in seen.spaces()
+            for graph, nf, taken, item in seen.spaces()
         ],
         "lacking": shortcomings(seen.network, seen.deployed, seen.presence),
         "cordoned": journal.cordoned(),

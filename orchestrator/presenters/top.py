@@ -46,7 +46,7 @@ def top_json(
     busy = {load.name: load for load in core_loads(now, before)} if before else {}
     passed = {s.name: s for s in switch_loads(topology, now, before)} if before else {}
     states = traffic_states(now, before)
-    bundles = [found.bundle for found in now.deployed.values()]
+    bundles = [graph.bundle for graph in now.deployed.values()]
     return {
         "network": network,
         "at": now.at,
@@ -96,22 +96,22 @@ def top_json(
 
 def fullest(reading: Reading) -> list[Use]:
     """Tables that have entries, the fullest first."""
-    found = [
+    uses = [
         Use(use.entries / use.size, device.name, table, use.entries, use.size)
         for device in reading.devices
         for table, use in device.tables.items()
         if use.size and use.entries
     ]
-    return sorted(found, reverse=True)
+    return sorted(uses, reverse=True)
 
 
 def dropped_by_nfs(reading: Reading) -> list[Dropped]:
     """By NF and device, most packets first."""
-    found: Counter[tuple[str, str, str]] = Counter()
+    drops: Counter[tuple[str, str, str]] = Counter()
     for device in reading.devices:
         for (graph, nf, action), (packets, _) in device.nfs.items():
             if action == _DENY:
-                found[graph, nf, device.name] += packets
+                drops[graph, nf, device.name] += packets
     for core in reading.cores:
         for name, value in core.metrics.items():
             graph, slash, rest = name.partition("/")
@@ -119,8 +119,8 @@ def dropped_by_nfs(reading: Reading) -> list[Dropped]:
             if slash and what == "drops":
                 # Configurations of one NF beside each other share their counters.
                 at = graph, base_name(nf), core.name
-                found[at] = max(found[at], value)
-    return sorted((Dropped(n, *at) for at, n in found.items() if n), key=lambda d: (-d[0], d[1:]))
+                drops[at] = max(drops[at], value)
+    return sorted((Dropped(n, *at) for at, n in drops.items() if n), key=lambda d: (-d[0], d[1:]))
 
 
 def frames_of(now: Reading, before: Reading | None) -> Mapping[str, float]:

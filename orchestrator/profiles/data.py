@@ -104,16 +104,16 @@ class SwitchProfile(_Data):
         return max(self.pass_ns.values()) / 1000
 
 
-def between(known: Mapping[int, float], size: float) -> float:
+def between(measured: Mapping[int, float], size: float) -> float:
     """A value by size, on the straight line between its neighbours; the nearest one beyond them."""
-    sizes = sorted(known)
+    sizes = sorted(measured)
     at = bisect.bisect_left(sizes, size)
     if at == 0:
-        return known[sizes[0]]
+        return measured[sizes[0]]
     if at == len(sizes):
-        return known[sizes[-1]]
+        return measured[sizes[-1]]
     low, high = sizes[at - 1], sizes[at]
-    return known[low] + (known[high] - known[low]) * (size - low) / (high - low)
+    return measured[low] + (measured[high] - measured[low]) * (size - low) / (high - low)
 
 
 def dumped(profile: RuntimeProfile | SwitchProfile) -> str:
@@ -133,19 +133,19 @@ def read_switch(file: Path) -> SwitchProfile:
 
 def _read(kind: Any, file: Path) -> Any:
     try:
-        found = kind.model_validate_json(file.read_bytes())
+        profile = kind.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         raise InputError(_problems(file, error)) from None
     empty = [
         f"{file}: nfs.{name}: no point of a known flow"
-        for name, cost in getattr(found, "nfs", {}).items()
+        for name, cost in getattr(profile, "nfs", {}).items()
         if all(p.fresh for p in cost.points)
     ]
-    if not getattr(found, "frame_ns", getattr(found, "pass_ns", None)):
+    if not getattr(profile, "frame_ns", getattr(profile, "pass_ns", None)):
         empty.append(f"{file}: no size was measured")
     if empty:
         raise InputError(empty)
-    return found
+    return profile
 
 
 def _problems(file: Path, error: OSError | ValidationError) -> Sequence[str]:

@@ -95,10 +95,10 @@ class Connections:
         """The next segments of a size, of one connection after the other; empty where nothing fits."""
         fill = room(size, 20) - len(begins) - len(ends)
         data = begins + b"a" * fill + ends if fill >= 0 else b""
-        found: list[bytes] = []
+        frames: list[bytes] = []
         for number in range(count):
             flow = number % len(self._seq)
             flags = ACK | PUSH if data else ACK
-            found.append(tcp(client(flow), self._to, flags, self._seq[flow], 501, data))
+            frames.append(tcp(client(flow), self._to, flags, self._seq[flow], 501, data))
             self._seq[flow] += len(data)
-        return found
+        return frames

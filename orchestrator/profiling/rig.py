@@ -199,7 +199,7 @@ def spent_ns(
 def alone_us(device: Device, far: Far, frames: Iterable[bytes]) -> float:
     """From sending a frame to having it back, one at a time: that of the fastest tenth (the machine has
     other things to do)."""
-    found: list[float] = []
+    times: list[float] = []
     for one in frames:
         far.drain()
         began = time.monotonic()
@@ -207,7 +207,7 @@ def alone_us(device: Device, far: Far, frames: Iterable[bytes]) -> float:
         while not far.receiver.recv_batch():
             if time.monotonic() - began > _QUIET_S:
                 raise Lost("a frame has not left the device")
-        found.append((time.monotonic() - began) * 1e6)
+        times.append((time.monotonic() - began) * 1e6)
         time.sleep(0.002)
-    found.sort()
-    return found[len(found) // 10]
+    times.sort()
+    return times[len(times) // 10]

@@ -242,7 +242,7 @@ def _measure(rig: Rig, point: _Point, number: int) -> None:
         sealed = rig.encrypted.get(point.size)
         if not sealed:
             return
-        frames = [found[1] for one in sealed if (found := nsh.decode(one))]
+        frames = [decoded[1] for one in sealed if (decoded := nsh.decode(one))]
     else:
         frames = _frames(point, number)
     keep: list[bytes] | None = [] if chain.nfs[0][1] == "aes_encrypt" else None

@@ -36,11 +36,11 @@ def datagrams(
 ) -> list[bytes]:
     """One of each flow; `back`: from outside."""
     data = bytes(room(size, 8))
-    found: list[bytes] = []
+    frames: list[bytes] = []
     for number in range(first, first + count):
         ends = (to, client(number)) if back else (client(number), to)
-        found.append(udp(ends[0], ends[1], data, number))
-    return found
+        frames.append(udp(ends[0], ends[1], data, number))
+    return frames
 
 
 def questions(count: int, size: int, first: int) -> list[bytes]:
@@ -126,10 +126,10 @@ _OPEN = partial(Connections, 64)
 
 
 def _signatures(count: int) -> list[Config]:
-    found = [
+    signatures = [
         {"id": n, "content": f"EVIL{n}", "protocol": "tcp", "ports": ["80"]} for n in range(count)
     ]
-    return [*found, {"id": count, "content": "EVIL", "protocol": "udp"}]
+    return [*signatures, {"id": count, "content": "EVIL", "protocol": "udp"}]
 
 
 WORKLOADS: Mapping[str, Workload] = {

@@ -33,29 +33,29 @@ class Runtime:
     @property
     def cycles_per_second(self) -> int:
         """Of the core on which it was measured, or for which its costs are estimated."""
-        found = self.profile
-        return found.measured.cycles_per_second if found else ESTIMATED_FOR
+        profile = self.profile
+        return profile.measured.cycles_per_second if profile else ESTIMATED_FOR
 
     def cycles(self, nf: NetworkFunction[Any], size: int) -> float:
         """What a packet of a known flow costs an NF that it has, `size` bytes with its FCS."""
-        found = self.profile
-        if found is None or nf.type not in found.nfs:
+        profile = self.profile
+        if profile is None or nf.type not in profile.nfs:
             cost = self.cost_of(nf)
             return cost.cycles_per_packet + cost.cycles_per_byte * size
-        ns = found.nfs[nf.type].ns(size, entries_of(nf.config))
-        return ns * found.measured.cycles_per_second / 1e9
+        ns = profile.nfs[nf.type].ns(size, entries_of(nf.config))
+        return ns * profile.measured.cycles_per_second / 1e9
 
     def frame_cycles(self, size: int) -> float:
         """What a frame costs a worker beside its NFs; estimates have it in each NF's."""
-        found = self.profile
-        return found.frame(size) * found.measured.cycles_per_second / 1e9 if found else 0.0
+        profile = self.profile
+        return profile.frame(size) * profile.measured.cycles_per_second / 1e9 if profile else 0.0
 
     def source(self, nf: NetworkFunction[Any]) -> str:
         """Where the figure of an NF comes from."""
-        found = self.profile
-        if found is None or nf.type not in found.nfs:
+        profile = self.profile
+        if profile is None or nf.type not in profile.nfs:
             return self.cost_of(nf).source
-        return str(found.measured)
+        return str(profile.measured)
 
     @property
     def nf_types(self) -> tuple[str, ...]:
@@ -64,10 +64,10 @@ class Runtime:
 
     def cost_of(self, nf: NetworkFunction[Any]) -> CostProfile:
         """What an NF that it has costs; ValueError for one that it has not."""
-        found = self.cost(type(nf))
-        if found is None:
+        cost = self.cost(type(nf))
+        if cost is None:
             raise ValueError(f"the runtime '{self.name}' has no {nf.type}")
-        return found
+        return cost
 
     def memory_bytes(self, nf: NetworkFunction[Any]) -> int:
         """What a worker takes at most for an NF with all the state that it may come to hold."""

@@ -116,7 +116,7 @@ def _inventory(topology: Topology, name: str) -> Inventory:
     """What the network will be: softswitches and workers at sockets of this user's."""
     folder = run_dir(f"{name}.{secrets.token_hex(3)}")  # others may have the name in another state
     switches = {n: replace(s, target=SOFTSWITCH) for n, s in public(topology).switches.items()}
-    found = Inventory(
+    inventory = Inventory(
         name,
         replace(public(topology), switches=switches, source=topology.source),
         {s.name: PipelineAddress(f"unix:{folder}/s{s.id}.sock", s.id) for s in switches.values()},
@@ -132,10 +132,10 @@ def _inventory(topology: Topology, name: str) -> Inventory:
         str(folder),
         hosts=f"{folder}/hosts.sock",
     )
-    longest = max((found.hosts, *(w.address for w in found.workers)), key=len)
+    longest = max((inventory.hosts, *(w.address for w in inventory.workers)), key=len)
     if len(longest.removeprefix("unix:").encode()) > _MAX_SOCKET_PATH:
         raise InputError(
             f"socket path '{longest}' is longer than {_MAX_SOCKET_PATH} bytes: use a shorter --name, or "
             "a shorter $XDG_RUNTIME_DIR"
         )
-    return found
+    return inventory

@@ -75,8 +75,8 @@ class MemoryNetwork(Simulation):
 
     def _peer(self, name: str) -> LocalWorker | None:
         """The worker that another one calls by its name."""
-        found = [w.worker for w in self.workers.values() if w.worker.name == name]
-        return found[0] if found else None
+        workers = [w.worker for w in self.workers.values() if w.worker.name == name]
+        return workers[0] if workers else None
 
     def device(self, name: str) -> AbstractContextManager[MemorySwitch]:
         """The switch; there is no session to open."""

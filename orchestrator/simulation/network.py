@@ -141,11 +141,11 @@ class Simulation:
 
     def wires(self, near: str, far: str) -> Iterator[Wire]:
         """The wires from one node to another; InputError if there is none."""
-        found = [wire for wire in self._wires.values() if (wire.near, wire.far) == (near, far)]
-        if not found:
+        wires = [wire for wire in self._wires.values() if (wire.near, wire.far) == (near, far)]
+        if not wires:
             neighbors = tuple(wire.far for wire in self._wires.values() if wire.near == near)
             raise InputError(f"{near}: {unknown('neighbour', far, neighbors)}")
-        return iter(found)
+        return iter(wires)
 
     def set_faults(self, near: str, far: str, faults: Faults | None) -> None:
         """What happens to frames from one node to another from now on."""

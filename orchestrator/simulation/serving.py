@@ -139,5 +139,5 @@ class ServedNetwork:
             core, address = cores[device].core, cores[device].address
             self._stops[device] = self._network.renew_worker(core).serve(address)
         else:
-            known = (*self._network.switches, *cores)
-            raise NetworkError(unknown("switch or worker", device, known))
+            names = (*self._network.switches, *cores)
+            raise NetworkError(unknown("switch or worker", device, names))

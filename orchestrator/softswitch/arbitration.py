@@ -157,16 +157,16 @@ class Arbiter:
             )
         election_id = m.election_id.high << 64 | m.election_id.low
         with self.lock:
-            known = connection in self.connections
-            if not known and connection not in self.undecided:
+            connected = connection in self.connections
+            if not connected and connection not in self.undecided:
                 return  # it has been ended
-            if known and connection.role != role:
+            if connected and connection.role != role:
                 raise EntityError(
                     rpc_code.FAILED_PRECONDITION,
                     f"this stream has role '{connection.role}' and cannot change to '{role}'; "
                     "open another stream",
                 )
-            if known and connection.election_id == election_id:
+            if connected and connection.election_id == election_id:
                 self.notify(connection)
                 return
             if any(
@@ -177,10 +177,10 @@ class Arbiter:
                     f"election id {election_id} is in use by another controller of device "
                     f"{self.device_id}; choose another",
                 )
-            if not known:
+            if not connected:
                 self._check_room(connection)
-            was_primary = known and self.primary(role) is connection
-            if not known:
+            was_primary = connected and self.primary(role) is connection
+            if not connected:
                 self.undecided.remove(connection)
                 connection.role = role
                 self.connections.append(connection)

@@ -45,14 +45,14 @@ class ControllerHeaders:
     def encode(self, packet: p4r.PacketOut) -> bytes:
         """The frame that enters at the CPU port; absent metadata is 0 (as BMv2)."""
         values: dict[int, int] = {}
-        known = {ident: (name, width) for ident, name, width in self.packet_out}
+        fields = {ident: (name, width) for ident, name, width in self.packet_out}
         for m in packet.metadata:
-            if m.metadata_id not in known:
-                valid = ", ".join(f"{i} ({n})" for i, (n, _) in known.items()) or "none"
+            if m.metadata_id not in fields:
+                valid = ", ".join(f"{i} ({n})" for i, (n, _) in fields.items()) or "none"
                 raise SwitchError(
                     f"PacketOut: unknown metadata id {m.metadata_id} (valid: {valid})"
                 )
-            name, width = known[m.metadata_id]
+            name, width = fields[m.metadata_id]
             value = int.from_bytes(m.value, "big")
             if value >> width:
                 raise SwitchError(

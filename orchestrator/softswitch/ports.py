@@ -33,9 +33,9 @@ def open_ports(interfaces: Mapping[int, str], batch: int = BATCH) -> dict[int, P
                 ) from e
             except OSError as e:
                 reason = e.strerror or str(e)
-                found = sorted(os.listdir("/sys/class/net"))
-                if name not in found:
-                    reason = f"no such interface (found: {', '.join(found)})"
+                present = sorted(os.listdir("/sys/class/net"))
+                if name not in present:
+                    reason = f"no such interface (found: {', '.join(present)})"
                 raise SwitchError(f"port {number}@{name}: {reason}") from e
         stack.pop_all()
         return out
@@ -67,10 +67,10 @@ class PortLoop:
         switch = self.switch
         while not self._stopped:
             for fd, events in self._epoll.poll():
-                found = self._by_fd.get(fd)
-                if found is None:
+                readable = self._by_fd.get(fd)
+                if readable is None:
                     continue
-                number, sock = found
+                number, sock = readable
                 try:
                     frames = sock.recv_batch()
                 except OSError:
@@ -107,10 +107,10 @@ class PortLoop:
 
     def drops(self) -> dict[str, int]:
         """Frames that sockets have dropped, and those for ports that are not there; by reason."""
-        found = Counter({"unknown_port": self.unknown_port} if self.unknown_port else {})
+        counts = Counter({"unknown_port": self.unknown_port} if self.unknown_port else {})
         for sock in self.ports.values():
-            found.update(sock.drops())
-        return dict(found)
+            counts.update(sock.drops())
+        return dict(counts)
 
     def close(self) -> None:
         self.switch.transmit = None

@@ -243,11 +243,11 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
 
     def drops(self) -> dict[str, int]:
         """Frames and stream messages dropped so far beside the pipeline, by reason."""
-        found = dict(self.engine.drops())
-        found["stream_without_primary"] = self.arbiter.dropped
-        found["stream_queue_full"] = self.arbiter.overflowed
-        found["stream_fault"] = self.stream_faults
-        return {reason: n for reason, n in found.items() if n}
+        counts = dict(self.engine.drops())
+        counts["stream_without_primary"] = self.arbiter.dropped
+        counts["stream_queue_full"] = self.arbiter.overflowed
+        counts["stream_fault"] = self.stream_faults
+        return {reason: n for reason, n in counts.items() if n}
 
     # ------------------------------------------------------------------ stream
 

@@ -327,8 +327,8 @@ class SoftSwitch:
         """What the given entities select, as P4Runtime's wildcards say."""
         store = self.entities
         with self.locked():
-            found = [store.read(e) for e in entities]
-        for items in found:
+            readings = [store.read(e) for e in entities]
+        for items in readings:
             yield from items
 
     # ----------------------------------------------------------------- packets

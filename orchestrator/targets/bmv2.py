@@ -30,13 +30,13 @@ class SimpleSwitch(TargetEngine):
     queue = 32
 
     def argv(self, launch: Launch) -> list[str]:
-        known = options()
+        understood = options()
         argv = [self.executable, "--no-p4", "--device-id", str(launch.device_id)]
         # Builds with nanomsg or Thrift would share fixed addresses.
-        if "--notifications-addr" in known:
+        if "--notifications-addr" in understood:
             notifications = launch.folder / f"{launch.device_id}.notifications"
             argv += ["--notifications-addr", f"ipc://{notifications}"]
-        if "--thrift-port" in known:
+        if "--thrift-port" in understood:
             argv += ["--thrift-port", str(launch.spare_port)]
         for port, interface in sorted(launch.interfaces.items()):
             argv += ["-i", f"{port}@{interface}"]

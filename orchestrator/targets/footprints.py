@@ -46,8 +46,8 @@ def _filter(
     program: FilterProgram, versions: frozenset[int], ranges: bool = True
 ) -> Counter[tuple[str, str]]:
     need = Counter({(program.block, VERSION_TABLE[v]): 1 for v in versions})  # the defaults
-    for found, count in (program.counts if ranges else program.prefix_counts).items():
-        for version in found & versions:
+    for fields, count in (program.counts if ranges else program.prefix_counts).items():
+        for version in fields & versions:
             need[program.block, VERSION_TABLE[version]] += count
     return need
 

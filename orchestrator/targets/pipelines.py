@@ -48,11 +48,11 @@ class Pipeline:
     def tables(self) -> dict[str, int]:
         """Entries by 'block.table', as a topology's `table_sizes` name them: what all instances hold."""
         block_of = {slot.instance: slot.block for slot in self.slots}
-        found: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
         for name, size in self.table_sizes.items():
             instance, _, table = name.partition(".")
-            found[f"{block_of.get(instance, instance)}.{table}"] += size
-        return dict(found)
+            sizes[f"{block_of.get(instance, instance)}.{table}"] += size
+        return dict(sizes)
 
 
 def footprint(unit: Unit, pipelines: Iterable[Pipeline]) -> Counter[tuple[str, str]]:

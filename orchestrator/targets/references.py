@@ -117,19 +117,19 @@ def own_name(name: str) -> str:
 
 def _mentions(said: Mapping[str, Role]) -> tuple[Mention, ...]:
     """Nodes by the roles of what names them; a graph's roots are named by nothing but their own keys."""
-    found = [Mention(SEGMENT, (name,)) for name, role in said.items() if role is Role.SEGMENT]
+    of_role = [Mention(SEGMENT, (name,)) for name, role in said.items() if role is Role.SEGMENT]
     for kind, *roles in _NAMED:
         names = tuple(name for role in roles for name, its in said.items() if its is role)
         if names:
-            found.append(Mention(kind, names))
-    return tuple(found)
+            of_role.append(Mention(kind, names))
+    return tuple(of_role)
 
 
 def _said(annotations: Iterable[str]) -> tuple[str, Role]:
     """(annotation, role) of a key or parameter; without one it is a value."""
     for text in annotations:
-        if found := _ANNOTATION.fullmatch(text.strip()):
-            return found[1], Role(found[2])
+        if match := _ANNOTATION.fullmatch(text.strip()):
+            return match[1], Role(match[2])
     return "", Role.VALUE
 
 
@@ -141,12 +141,12 @@ def _add(roles: dict[_Named, Role], named: _Named, role: Role) -> None:
 @cache
 def references() -> ReferenceTable:
     """What all blocks say."""
-    found = ReferenceTable()
+    table = ReferenceTable()
     loaded = {(t.architecture, t.suffix) for t in map(lookup, known_targets())}
     for architecture, suffix in sorted(loaded):
         for build in shipped_builds(architecture) if suffix else ():
-            found.read(p4info(build))
-    return found
+            table.read(p4info(build))
+    return table
 
 
 @cache

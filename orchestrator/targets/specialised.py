@@ -71,13 +71,13 @@ def roomy(slots: Sequence[Slot], edge: Pipeline) -> Pipeline:
         if block.helper is not None:
             tables = (*tables, *block.helper.sized, block.helper.needed_for)
         prefix = f"{instance_of[slot.block]}."
-        found = {
+        at_most = {
             name.removeprefix(prefix): size
             for name, size in edge.table_sizes.items()
             if name.startswith(prefix)
         }
-        found |= dict.fromkeys(tables, MOST_ENTRIES)
-        sizes |= {f"{slot.instance}.{table}": size for table, size in found.items()}
+        at_most |= dict.fromkeys(tables, MOST_ENTRIES)
+        sizes |= {f"{slot.instance}.{table}": size for table, size in at_most.items()}
     return Pipeline(SPECIALISED, tuple(slots), sizes, edge.target)
 
 
@@ -100,9 +100,9 @@ def build(slots: Sequence[Slot], need: Mapping[str, int], target: Target) -> Bui
     EnvironmentMissing without p4c, CompileError when the result is not what was planned.
     """
     text = program_text(slots, need)
-    found = Build(SPECIALISED, *_compiled(text, target), tuple(slots))
-    name = f"{SPECIALISED}-{found.cookie:016x}"
-    sizes = sizes_of(found)
+    made = Build(SPECIALISED, *_compiled(text, target), tuple(slots))
+    name = f"{SPECIALISED}-{made.cookie:016x}"
+    sizes = sizes_of(made)
     need = {table: count for table, count in need.items() if count}
     problems = [
         f"table {table} should have {count} entries and "
@@ -113,7 +113,7 @@ def build(slots: Sequence[Slot], need: Mapping[str, int], target: Target) -> Bui
     if problems:
         told = (f"{name}: p4c's P4Info is not as planned: {problem}" for problem in problems)
         raise CompileError("\n".join(told))
-    return replace(found, name=name)
+    return replace(made, name=name)
 
 
 def rebuilt(made: Build, target: Target) -> bool:
@@ -122,8 +122,8 @@ def rebuilt(made: Build, target: Target) -> bool:
     EnvironmentMissing without p4c. Sizes are those of the P4Info; another release of p4c may differ.
     """
     sizes, slots = sizes_of(made), made.slots
-    known = all(slot.block in BLOCKS for slot in slots)
-    if not known or len({slot.instance for slot in slots}) < len(slots):
+    all_known = all(slot.block in BLOCKS for slot in slots)
+    if not all_known or len({slot.instance for slot in slots}) < len(slots):
         return False
     need = {table: size // 2 for table, size in sizes.items()}  # `size_for` makes it of that again
     text = program_text(slots, need)
@@ -132,8 +132,8 @@ def rebuilt(made: Build, target: Target) -> bool:
 
 def kept_slots(tables: Iterable[str], pipeline: Pipeline) -> tuple[Slot, ...]:
     """The slots of a running pipeline that have entries: they are kept as they are."""
-    found = {table.split(".", 1)[0] for table in tables}
-    return tuple(slot for slot in pipeline.slots if slot.instance in found)
+    prefixes = {table.split(".", 1)[0] for table in tables}
+    return tuple(slot for slot in pipeline.slots if slot.instance in prefixes)
 
 
 def reserved(slots: Sequence[Slot], kept: Collection[Slot]) -> tuple[Slot, ...]:

@@ -137,9 +137,9 @@ def profile_of(name: str) -> SwitchProfile | None:
     """What was measured of a target; of `auto`, of the first one that is installed. None: nothing."""
     if name != AUTO:
         return switch_profile(name)
-    for found in automatic():
-        if found.engine is not None and not found.engine.missing():
-            return switch_profile(found.name)
+    for chosen in automatic():
+        if chosen.engine is not None and not chosen.engine.missing():
+            return switch_profile(chosen.name)
     return None
 
 
@@ -149,8 +149,8 @@ def filter_costs(names: Iterable[str]) -> FilterCosts | None:
     A unit is lowered before it is known on which switch: in a mixed network the target decides that
     suffers most from a long ternary table.
     """
-    known = [lookup(name).costs for name in sorted(set(names))]
-    return max(known, key=lambda costs: costs.plain(10_000), default=None)
+    of_targets = [lookup(name).costs for name in sorted(set(names))]
+    return max(of_targets, key=lambda costs: costs.plain(10_000), default=None)
 
 
 def compiled_for(architecture: str) -> Target:

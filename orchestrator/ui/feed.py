@@ -67,11 +67,11 @@ class Subscription:
         """What there is, or comes within so long."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ready.wait(), seconds)
-        found = [*self._latest.items(), *self._news]
+        events = [*self._latest.items(), *self._news]
         self._latest.clear()
         self._news.clear()
         self._ready.clear()
-        return found
+        return events
 
 
 class Feed:
@@ -139,17 +139,19 @@ class Feed:
 
     def _follow(self, conditions: Callable[[], Mapping[Subject, Condition]]) -> None:
         """While somebody looks."""
-        known: Mapping[Subject, Condition] = {}
+        last: Mapping[Subject, Condition] = {}
         saved = self._saved()
         while self._wanted.is_set() and not self._ending.wait(_LOOK_S):
             now = conditions()
-            if now != known:
+            if now != last:
                 self._tell(CONDITIONS, conditions_json(now))
-                for subject, found in now.items():
-                    before = known.get(subject)
-                    if before is not None and before.state != found.state:
-                        self._said("condition", str(ConditionChange(subject, before.state, found)))
-                known = dict(now)
+                for subject, condition in now.items():
+                    before = last.get(subject)
+                    if before is not None and before.state != condition.state:
+                        self._said(
+                            "condition", str(ConditionChange(subject, before.state, condition))
+                        )
+                last = dict(now)
             times = self._saved()
             for number, (old, new) in enumerate(zip(saved, times, strict=True)):
                 if old != new:

@@ -70,8 +70,8 @@ class LiveSource:
         """All that are deployed."""
         return {
             "graphs": [
-                {"deployed_at": found.deployed_at, **contents_json(found.bundle)}
-                for found in self.live.journal.deployed().values()
+                {"deployed_at": graph.deployed_at, **contents_json(graph.bundle)}
+                for graph in self.live.journal.deployed().values()
             ]
         }
 
@@ -101,8 +101,8 @@ class LiveSource:
 
     def samples(self, asked: SamplesQuestion) -> Told:
         """What trusted points report meanwhile."""
-        found, graphs = listen(self.live, asked.count, asked.seconds, asked.points)
-        return {"trajectories": trajectories_json(found, graphs)}
+        trajectories, graphs = listen(self.live, asked.count, asked.seconds, asked.points)
+        return {"trajectories": trajectories_json(trajectories, graphs)}
 
     def events(self) -> Told:
         """The last of all workers."""

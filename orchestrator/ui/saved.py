@@ -69,8 +69,8 @@ class BundleSource:
 
     def rules(self) -> Told:
         """Its rules, which nothing has hit."""
-        found = coverage_json(self._pages.reading(ALL, fresh=False).rows, ())
-        return {**found, "not_installed": bundle_json(self._packed, [], False)["removed"]}
+        covered = coverage_json(self._pages.reading(ALL, fresh=False).rows, ())
+        return {**covered, "not_installed": bundle_json(self._packed, [], False)["removed"]}
 
     def entries(self, asked: EntriesQuestion) -> Told:
         """A page of what it would install."""

@@ -122,5 +122,5 @@ def outcomes(start: LiveCase, asked: Supposed, tell: Tell) -> Told:
     tell("scenarios", 0, len(scenarios) + 1)
     limits = Limits(seconds=_SEARCH_S, deterministic=True)
     settings = Settings("optimal", _OBJECTIVES, limits, start.running, start.workers)
-    found = run_local(start.case, scenarios, settings, processes=1, progress=step)
-    return outcomes_json(start, found)
+    results = run_local(start.case, scenarios, settings, processes=1, progress=step)
+    return outcomes_json(start, results)

@@ -36,12 +36,12 @@ class Comparison:
     def outcome(self) -> Drift | None:
         """What was found since the last call; None: nothing yet. ReportedError: it could not be."""
         try:
-            found = self._outcome.get_nowait()
+            outcome = self._outcome.get_nowait()
         except Empty:
             return None
         self.under_way = False
-        if isinstance(found, ReportedError):
-            raise found
-        if isinstance(found, Exception):
-            raise RuntimeError("comparing failed") from found
-        return found
+        if isinstance(outcome, ReportedError):
+            raise outcome
+        if isinstance(outcome, Exception):
+            raise RuntimeError("comparing failed") from outcome
+        return outcome

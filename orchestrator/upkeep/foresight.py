@@ -54,19 +54,19 @@ def failing(topology: Topology, workers: Mapping[str, Core], fail: Sequence[str]
         elif name in topology.hosts:
             links |= {link: why for link in topology.links if name in (link.a, link.b)}
         else:
-            known = (*nodes_of(topology), *workers)
-            raise InputError(f"--fail {what}: {unknown('node', name, known)}")
+            names = (*nodes_of(topology), *workers)
+            raise InputError(f"--fail {what}: {unknown('node', name, names)}")
     return behind(topology, devices, dead, links)
 
 
 def foresee(network: ManagedNetwork, away: Away) -> dict[str, Foreseen]:
     """Every deployed graph without what is away, in the order in which a keeper repairs them."""
     deployed = dict(network.journal.deployed())
-    found: dict[str, Foreseen] = {}
+    foreseen: dict[str, Foreseen] = {}
     for name, there in list(deployed.items()):
-        found[name] = _foreseen(network, deployed, there, away)
-        deployed[name] = replace(there, bundle=found[name].bundle)
-    return found
+        foreseen[name] = _foreseen(network, deployed, there, away)
+        deployed[name] = replace(there, bundle=foreseen[name].bundle)
+    return foreseen
 
 
 def _foreseen(

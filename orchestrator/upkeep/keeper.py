@@ -204,8 +204,8 @@ class Keeper:
         servers = outage.lost_servers(self.network.topology, self.network.cores, lost)
         dead = silent().cores.keys() - cordon_of(self.network).cores
         self._restart(core for core in dead if core in busy and core.server not in servers)
-        for found in deployed.values():
-            yield from self._place(found, silent, lost)
+        for graph in deployed.values():
+            yield from self._place(graph, silent, lost)
         self._restart(dead)  # what nothing waits for
         if drift is not None:
             yield from self._repaired(drift, silent())
@@ -231,13 +231,13 @@ class Keeper:
     def _place(self, deployed: Deployed, silent: Callable[[], Away], lost: Away) -> Iterator[Event]:
         """Place a graph anew if it needs what is lost, or lacks hosts that are back."""
         name, now = deployed.bundle.graph, time.monotonic()
-        known, around = self._known(deployed), self._without_promised(deployed, lost, now)
-        if known.tried == around and now < known.again_at:
+        kept, around = self._known(deployed), self._without_promised(deployed, lost, now)
+        if kept.tried == around and now < kept.again_at:
             return
-        known.tried, known.again_at = around, math.inf
+        kept.tried, kept.again_at = around, math.inf
         topology = self.network.topology
         missing = needed(deployed.bundle, topology, around) if around else Away()
-        if known.graph is None:
+        if kept.graph is None:
             if missing:
                 lacking = "; ".join(missing.words())
                 yield RepairProblem(
@@ -246,21 +246,21 @@ class Keeper:
             return
         if (
             not missing
-            and not _lacks_hosts(deployed, known.graph, topology, lost)
-            and not _lacks_standbys(deployed, known.graph)
+            and not _lacks_hosts(deployed, kept.graph, topology, lost)
+            and not _lacks_standbys(deployed, kept.graph)
         ):
             return
         started = time.monotonic()
         try:
-            done = deploy_graph(known.graph, self.network, silent=silent, memo=known.memo)
+            done = deploy_graph(kept.graph, self.network, silent=silent, memo=kept.memo)
         except ReportedError as error:
-            known.again_at = now + _AGAIN_S
+            kept.again_at = now + _AGAIN_S
             # Others may have drifted.
             self._compare_at = min(self._compare_at, now + self._interval_s)
             yield RepairProblem(name, str(error))
             return
-        if missing and _lacks_standbys(replace(deployed, bundle=done.bundle), known.graph):
-            known.again_at = time.monotonic() + _AGAIN_S  # there may be room for one now
+        if missing and _lacks_standbys(replace(deployed, bundle=done.bundle), kept.graph):
+            kept.again_at = time.monotonic() + _AGAIN_S  # there may be room for one now
         if done.summary:
             seconds = time.monotonic() - started
             moves = (*done.moves, *done.applied.moved)
@@ -283,11 +283,11 @@ class Keeper:
         cold = (d for d in deployed.values() if not self._known(d).warm)
         if (first := next(cold, None)) is None:
             return
-        known = self._known(first)
-        known.warm = True
-        if known.graph is not None:
+        kept = self._known(first)
+        kept.warm = True
+        if kept.graph is not None:
             with suppress(ReportedError):
-                placed(known.graph, self.network, deployed, away=self._lost, memo=known.memo)
+                placed(kept.graph, self.network, deployed, away=self._lost, memo=kept.memo)
 
     def _without_promised(self, deployed: Deployed, lost: Away, now: float) -> Away:
         """What is lost, but for workers that are being started again: a graph waits for those, unless
@@ -302,10 +302,10 @@ class Keeper:
 
     def _known(self, deployed: Deployed) -> _Known:
         name = deployed.bundle.graph
-        known = self._graphs.get(name)
-        if known is None or known.source != deployed.source:
-            known = self._graphs[name] = _Known(deployed.source, deployed.graph())
-        return known
+        kept = self._graphs.get(name)
+        if kept is None or kept.source != deployed.source:
+            kept = self._graphs[name] = _Known(deployed.source, deployed.graph())
+        return kept
 
 
 def _is_news(change: ConditionChange) -> bool:

@@ -17,12 +17,14 @@ Conditions = Mapping[Subject, Condition]
 
 def down(conditions: Conditions) -> Conditions:
     """Those that are down."""
-    return {subject: found for subject, found in conditions.items() if found.state == DOWN}
+    return {
+        subject: condition for subject, condition in conditions.items() if condition.state == DOWN
+    }
 
 
 def silent(inventory: Inventory, conditions: Conditions) -> Away:
     """Devices, workers and links that are down themselves."""
-    why = {subject: found.why for subject, found in down(conditions).items()}
+    why = {subject: condition.why for subject, condition in down(conditions).items()}
     return Away(
         {name: f"{name}: {why[s]}" for name in inventory.pipelines if (s := _device(name, why))},
         {
@@ -42,8 +44,8 @@ def away(inventory: Inventory, conditions: Conditions) -> Away:
     """All that cannot be used: what is down, and what is behind it."""
     if not down(conditions):
         return Away()
-    found = silent(inventory, conditions)
-    return behind(inventory.topology, found.devices, found.cores, found.links)
+    away_now = silent(inventory, conditions)
+    return behind(inventory.topology, away_now.devices, away_now.cores, away_now.links)
 
 
 def lost_servers(topology: Topology, cores: Collection[Core], lost: Away) -> frozenset[str]:
@@ -60,6 +62,6 @@ def lost_servers(topology: Topology, cores: Collection[Core], lost: Away) -> fro
     )
 
 
-def _device(name: str, known: Mapping[Subject, str]) -> Subject | None:
+def _device(name: str, why: Mapping[Subject, str]) -> Subject | None:
     kinds = (Subject("switch", name), Subject("nic", name))
-    return next((subject for subject in kinds if subject in known), None)
+    return next((subject for subject in kinds if subject in why), None)

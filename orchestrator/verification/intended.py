@@ -81,8 +81,8 @@ def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
         for worker in bundle.workers:
             point = point_id(str(Core(worker.server, worker.core)))
             for name, (_, config) in worker.nfs.items():
-                found = bytes.fromhex(config_digest(config_text(config)))
-                digests.setdefault(f"{graph}/{name}", set()).add(found)
+                digest = bytes.fromhex(config_digest(config_text(config)))
+                digests.setdefault(f"{graph}/{name}", set()).add(digest)
             for chain in worker.chains:
                 _add_chain(point, graph, chain, first, then)
         for device, program in bundle.programs.items():
@@ -91,7 +91,7 @@ def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
                     keys = {name: key.value for name, key in entry.keys if isinstance(key, Exact)}
                     switches.add((point_id(device), keys["spi"] << 8 | keys["si"]))
     at, names = _points(topology)
-    frozen = {name: frozenset(found) for name, found in digests.items()}
+    frozen = {name: frozenset(digest) for name, digest in digests.items()}
     return Intended(graph, first, then, frozenset(switches), frozen, at, names)
 
 

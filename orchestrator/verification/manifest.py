@@ -273,9 +273,9 @@ def _against_bundle(manifest: VerificationManifest, bundle: Bundle, digest: str)
     if manifest.graph != bundle.graph:
         yield f"graph: '{manifest.graph}', but the bundle is of '{bundle.graph}'"
     points = points_of(bundle)
-    known = {*points, *bundle.programs}
-    for name in sorted(set(manifest.points) - known):
-        yield f"points: the bundle has nothing on '{name}' (it has: {', '.join(sorted(known))})"
+    names = {*points, *bundle.programs}
+    for name in sorted(set(manifest.points) - names):
+        yield f"points: the bundle has nothing on '{name}' (it has: {', '.join(sorted(names))})"
     for name in sorted(set(points) - set(manifest.points)):
         yield f"points: '{name}' of the bundle is missing"
     if digest and digest != manifest.references.bundle:
@@ -287,9 +287,9 @@ def servernf_digest() -> str:
     import servernf
 
     root = Path(servernf.__file__).parent
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".c", ".h", ".proto")):
         name, data = str(path.relative_to(root)).encode(), path.read_bytes()
-        found.update(len(name).to_bytes(4, "big") + name)
-        found.update(len(data).to_bytes(8, "big") + data)
-    return found.hexdigest()
+        digest.update(len(name).to_bytes(4, "big") + name)
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()

@@ -92,10 +92,10 @@ class TapWatcher:
 
     def saw(self, frame: bytes, at_us: int, way: str) -> Sight | None:
         """What is kept of a frame; None: it is not watched, or cannot be followed."""
-        known = followed(frame)
-        if known is None:
+        sight = followed(frame)
+        if sight is None:
             return None
-        marks, rest = known
+        marks, rest = sight
         made = blake2b(marks, digest_size=4 + ID_BYTES, key=self._key).digest()
         if int.from_bytes(made[:4], "big") >= self._below:
             return None
@@ -157,8 +157,8 @@ def compare(one: Tap, other: Tap, loss_bound: float, settle_us: int) -> Ends:
     )
     count = lost + len(delays)
     missed = one.missed + other.missed
-    found = Ends(count, lost, changed, injected, tuple(sorted(delays)), missed, ())
-    return replace(found, problems=tuple(_problems(found, loss_bound)))
+    ends = Ends(count, lost, changed, injected, tuple(sorted(delays)), missed, ())
+    return replace(ends, problems=tuple(_problems(ends, loss_bound)))
 
 
 def _problems(ends: Ends, loss_bound: float) -> Iterator[str]:

@@ -42,13 +42,13 @@ class Trajectory:
 
 def trajectories(records: Iterable[Record]) -> list[Trajectory]:
     """Those of a graph's packets, by time of ingress."""
-    found: dict[tuple[int, int], list[Record]] = defaultdict(list)
+    by_packet: dict[tuple[int, int], list[Record]] = defaultdict(list)
     for record in records:
         if record.kind is not Kind.EVENT:
-            found[record.packet].append(record)
+            by_packet[record.packet].append(record)
     return [
         Trajectory(packet, _ordered(some))
-        for packet, some in sorted(found.items(), key=lambda item: (item[0][1], item[0][0]))
+        for packet, some in sorted(by_packet.items(), key=lambda item: (item[0][1], item[0][0]))
     ]
 
 

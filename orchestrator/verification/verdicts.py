@@ -45,15 +45,18 @@ class Finding:
 
 
 def asked(
-    found: Iterable[Trajectory], manifest: VerificationManifest, key: bytes, settle_us: int = 0
+    trajectories: Iterable[Trajectory],
+    manifest: VerificationManifest,
+    key: bytes,
+    settle_us: int = 0,
 ) -> list[Trajectory]:
     """Trajectories of packets that every point watched: by the epoch that was in force everywhere when
     they came in. Those of the last `settle_us` may be under way yet, and are left for the next time."""
-    found = list(found)
-    newest = max((r.wall_us for t in found for r in t.records), default=0)
+    trajectories = list(trajectories)
+    newest = max((r.wall_us for t in trajectories for r in t.records), default=0)
     epochs: dict[int, Epoch] = {}
     kept: list[Trajectory] = []
-    for trajectory in found:
+    for trajectory in trajectories:
         wall_us = trajectory.records[0].wall_us
         number = manifest.settled_at(datetime.fromtimestamp(wall_us / 1e6, UTC))
         if number is None or wall_us > newest - settle_us:
@@ -292,8 +295,8 @@ class _Walk:
         here[:] = [record for record in here if not record.branch]
 
     def _configured(self, record: Record) -> None:
-        known = self._intended.digests.get(record.nf)
-        if known is not None and record.configuration not in known:
+        digests = self._intended.digests.get(record.nf)
+        if digests is not None and record.configuration not in digests:
             self._wrong("an NF had another configuration", record)
 
     def _carried(self, before: Record, record: Record) -> None:
@@ -350,9 +353,9 @@ def once(records: Iterable[Record]) -> Told:
     backdated: list[Record] = []
     latest: dict[int, int] = {}
     for record in records:
-        known = numbers[record.point, record.boot].setdefault(record.sequence, record)
-        if known is not record:
-            stories += [record] if known != record else []
+        by_sequence = numbers[record.point, record.boot].setdefault(record.sequence, record)
+        if by_sequence is not record:
+            stories += [record] if by_sequence != record else []
             continue
         before = latest.setdefault(record.point, record.wall_us)
         if record.wall_us < before - SET_BACK_US:
@@ -360,9 +363,9 @@ def once(records: Iterable[Record]) -> Told:
         latest[record.point] = max(before, record.wall_us)
     missing: Counter[int] = Counter()
     there: Counter[int] = Counter()
-    for (point, _), known in numbers.items():
-        missing[point] += max(known) + 1 - len(known)
-        there[point] += len(known)
-    found = tuple(record for known in numbers.values() for record in known.values())
+    for (point, _), by_sequence in numbers.items():
+        missing[point] += max(by_sequence) + 1 - len(by_sequence)
+        there[point] += len(by_sequence)
+    kept = tuple(record for by_sequence in numbers.values() for record in by_sequence.values())
     gaps = tuple((point, missing[point], there[point]) for point in sorted(there))
-    return Told(found, gaps, tuple(stories), tuple(backdated))
+    return Told(kept, gaps, tuple(stories), tuple(backdated))

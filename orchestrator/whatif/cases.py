@@ -84,7 +84,7 @@ def place_case(
     running: Mapping[str, str] | None = None,
     *,
     held: bool = False,
-    known: Sequence[Front] = (),
+    fronts: Sequence[Front] = (),
 ) -> Placed:
     """The best placement of a case; graphs are compiled as `deploy` would compile them.
 
@@ -95,7 +95,7 @@ def place_case(
     if case.chains is not None:
         return _place_chains(case, case.chains, settings, where)
     with large_frozen_data():
-        return _place_graphs(case, settings, where, held, known)
+        return _place_graphs(case, settings, where, held, fronts)
 
 
 def prepared(case: Case) -> tuple[Front, ...]:
@@ -140,7 +140,7 @@ def _place_graphs(
     settings: Settings,
     running: Mapping[str, str],
     held: bool,
-    known: Sequence[Front],
+    earlier: Sequence[Front],
 ) -> Placed:
     fabric, network = case.fabric(), case.network()
     requests, lost = _requests(case, fabric)
@@ -169,12 +169,12 @@ def _place_graphs(
         return problem, solution
 
     try:
-        return *feasible(requests, fabric, placed, known)[1], lost
+        return *feasible(requests, fabric, placed, earlier)[1], lost
     except (InfeasibleError, DoesNotFit) as error:
         if settings.strategy != OPTIMAL:
             raise
         try:
-            _, (problem, solution) = feasible(requests, fabric, partial(placed, soft=True), known)
+            _, (problem, solution) = feasible(requests, fabric, partial(placed, soft=True), earlier)
         except (InfeasibleError, DoesNotFit):
             raise error from None
         return problem, replace(solution, notes=(*solution.notes, str(error))), lost
@@ -245,7 +245,7 @@ def _hard_or_soft(problem: Problem, settings: Settings) -> Solution:
         if settings.strategy != OPTIMAL:
             raise
         try:
-            found = run(soft=True)
+            solution = run(soft=True)
         except InfeasibleError:
             raise error from None
-        return replace(found, notes=(*found.notes, str(error)))
+        return replace(solution, notes=(*solution.notes, str(error)))

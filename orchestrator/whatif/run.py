@@ -70,7 +70,7 @@ def run_scenario(
     scenario: Scenario,
     settings: Settings,
     running: Mapping[str, str] | None = None,
-    known: Sequence[Front] = (),
+    fronts: Sequence[Front] = (),
 ) -> Outcome:
     """One scenario's outcome; problems of the scenario become its `why`. `known`: see `prepared`."""
     started = time.perf_counter()
@@ -83,7 +83,7 @@ def run_scenario(
                 if kept.traffic and settings.strategy != OPTIMAL:
                     check_offers(kept, fabric)
         held = scenario.name == BASE and bool(settings.workers)
-        problem, solution, lost = place_case(changed, settings, running, held=held, known=known)
+        problem, solution, lost = place_case(changed, settings, running, held=held, fronts=fronts)
     except (InfeasibleError, DoesNotFit) as error:
         spent = time.perf_counter() - started
         return Outcome(scenario.name, "INFEASIBLE", why=str(error), seconds=spent)
@@ -130,15 +130,15 @@ def _missed(late: Mapping[str, float], lost: Mapping[str, float]) -> dict[str, f
 
 
 def _paths(problem: Problem, solution: Solution) -> dict[str, tuple[tuple[str, ...], ...]]:
-    found: dict[str, list[tuple[str, ...]]] = {c: [] for c in problem.chains}
+    by_chain: dict[str, list[tuple[str, ...]]] = {c: [] for c in problem.chains}
     for arc, way in zip(problem.arcs, solution.ways, strict=True):
         source, target = problem.place_of(way.source), problem.place_of(way.target)
         if source == target:
             continue
         path = problem.fabric.path(source, target, way.tree)
         for chain in arc.chains:
-            found[chain].append(path)
-    return {c: tuple(paths) for c, paths in found.items()}
+            by_chain[chain].append(path)
+    return {c: tuple(paths) for c, paths in by_chain.items()}
 
 
 def capacity_end(outcomes: Sequence[Outcome]) -> str:
@@ -189,8 +189,8 @@ def run_local(
 
     What is not finished then is not computed: running processes are killed, queued work is not begun.
     """
-    known = prepared(case)
-    base = run_scenario(case, Scenario(BASE), settings, known=known)
+    fronts = prepared(case)
+    base = run_scenario(case, Scenario(BASE), settings, fronts=fronts)
     done = [base]
     if progress:
         progress(base)
@@ -199,7 +199,7 @@ def run_local(
     if not todo:
         return _in_order(done, scenarios)
     count = min(processes or os.cpu_count() or 1, len(todo))
-    work = partial(run_scenario, case, settings=settings, running=running, known=known)
+    work = partial(run_scenario, case, settings=settings, running=running, fronts=fronts)
     results = in_processes(work, todo, count) if count > 1 else (work(s) for s in todo)
     with suppress(KeyboardInterrupt), closing(results):  # what is done until Ctrl-C is the answer
         for outcome in results:

@@ -102,8 +102,8 @@ def find_link(topology: Topology, text: str) -> Link:
     for link in topology.links:
         if any({link.a, link.b} == {a, b} for a, b in pairs):
             return link
-    known = [f"{link.a}-{link.b}" for link in topology.links]
-    raise InputError(unknown("link", text, known))
+    names = [f"{link.a}-{link.b}" for link in topology.links]
+    raise InputError(unknown("link", text, names))
 
 
 def fail(topology: Topology, what: str) -> Topology:
@@ -196,9 +196,9 @@ def _link_or_none(topology: Topology, text: str) -> Link | None:
 def scale(case: Case, what: str) -> Case:
     """Rates multiplied: `traffic=2x` all, `NAME=2x` one traffic or chain, `NAME=5G` set."""
     name, _, amount = what.partition("=")
-    known = names_of(case)
-    if name != "traffic" and name not in known:
-        raise InputError(f"--scale {what}: {unknown('traffic', name, known)}")
+    names = names_of(case)
+    if name != "traffic" and name not in names:
+        raise InputError(f"--scale {what}: {unknown('traffic', name, names)}")
     factor: float | None = None
     rate = 0
     if amount.endswith("x"):

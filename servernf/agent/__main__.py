@@ -88,10 +88,10 @@ def _check(config: Config, *, as_json: bool) -> int:
     if as_json:
         from google.protobuf.json_format import MessageToDict
 
-        found = MessageToDict(
+        document = MessageToDict(
             told, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        print(json.dumps({**found, "listen": config.listen}, indent=1))
+        print(json.dumps({**document, "listen": config.listen}, indent=1))
         return 0
     print(f"{told.name}: agent at {config.listen}, servernf {told.version}")
     cores = config.workers.most_cores

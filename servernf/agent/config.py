@@ -144,7 +144,7 @@ def config_of(data: Mapping[str, object], where: str) -> Config:
 
 def _workers(fields: Fields, agents_tls: ListenerTls | None, folder: Path) -> WorkerSettings:
     listen = _address(fields, "listen")
-    if (found := _TCP.fullmatch(listen)) and (found["host"] or found["ipv6"]) in _ANY:
+    if (listens := _TCP.fullmatch(listen)) and (listens["host"] or listens["ipv6"]) in _ANY:
         fields.problem("listen", f"{listen} is no address that a controller could dial")
     pin, restart = fields.boolean("pin"), fields.boolean("restart")
     settings = WorkerSettings(
@@ -172,11 +172,11 @@ def _cle(fields: Fields) -> Cle | None:
     if not fields.has("cle"):
         return None
     cle = fields.object("cle")
-    found = Cle(_address(cle, "address"), _tls(cle))
-    if found.tls and not found.tls.ca:
+    collector = Cle(_address(cle, "address"), _tls(cle))
+    if collector.tls and not collector.tls.ca:
         cle.problem("tls", "needs ca, too: whose certificate the CLE must have")
     cle.only_known()
-    return found
+    return collector
 
 
 def _user(fields: Fields) -> int | None:
@@ -264,8 +264,8 @@ def _address(fields: Fields, key: str) -> str:
     text = fields.text(key)
     if text.startswith(f"{UNIX}/") and not re.search(r"\s", text):
         return text
-    found = _TCP.fullmatch(text)
-    if text and not (found and 0 < int(found["port"]) < 1 << 16):
+    tcp = _TCP.fullmatch(text)
+    if text and not (tcp and 0 < int(tcp["port"]) < 1 << 16):
         fields.problem(key, f"{quoted(text)} is none of unix:/PATH, HOST:PORT, [IPv6]:PORT")
     return text
 
@@ -273,10 +273,10 @@ def _address(fields: Fields, key: str) -> str:
 def _text(path: Path) -> str:
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            found = os.fstat(f.fileno())
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(f.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise InputError(f"{path}: is no regular file")
-            if found.st_mode & 0o022:
+            if status.st_mode & 0o022:
                 raise InputError(f"{path}: others than its owner may write it: chmod go-w {path}")
             data = f.read(_LARGEST + 1)
         if len(data) > _LARGEST:

@@ -41,15 +41,15 @@ def offer(config: Config) -> Offer:
 
 def warnings(config: Config, bounds: Bounds) -> list[str]:
     """What an operator should know of this server, in words."""
-    found = config.exposures()
+    exposed = config.exposures()
     if not bounds.version:
-        found.append(
+        exposed.append(
             "no control groups that this agent may write (with systemd: Delegate=yes): memory is "
             "bounded by RLIMIT_DATA, CPUs by affinity"
         )
     if not runtimes():
-        found.append("no runtime is installed")
-    return found
+        exposed.append("no runtime is installed")
+    return exposed
 
 
 def description(

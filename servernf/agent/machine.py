@@ -52,8 +52,8 @@ def nics(sysfs: Path = _SYSFS) -> tuple[Nic, ...]:
     sysfs shows the namespace that it was mounted in: `ip netns exec` and Mininet mount it anew.
     """
     folder = sysfs / "class" / "net"
-    found = (_nic(path) for path in sorted(folder.iterdir()))
-    return tuple(nic for nic in found if nic is not None)
+    cards = (_nic(path) for path in sorted(folder.iterdir()))
+    return tuple(nic for nic in cards if nic is not None)
 
 
 def alias(interface: str, sysfs: Path = _SYSFS) -> str:

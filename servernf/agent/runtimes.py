@@ -42,8 +42,8 @@ _KNOWN = (Runtime("dpdk", "servernf.dpdk", dpdk_missing), Runtime("python", "ser
 
 def runtimes() -> Mapping[str, Runtime]:
     """Those that can start here, by name."""
-    found = (each for each in _KNOWN if find_spec(each.module) is not None)
-    return {each.name: each for each in found if not each.missing()}
+    installed = (each for each in _KNOWN if find_spec(each.module) is not None)
+    return {each.name: each for each in installed if not each.missing()}
 
 
 def _tls_argv(tls: ListenerTls | None) -> list[str]:

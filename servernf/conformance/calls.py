@@ -110,8 +110,10 @@ def _configure(device: WorkerUnderTest) -> None:
 def _digest(device: WorkerUnderTest) -> None:
     for text in ('{"default":"permit","rules":[]}', '{ "rules": [ ], "default": "permit" }'):
         configure(device, nf(text=text))
-        (found,) = (n.config_digest for n in device.status().nfs if n.name == f"{GRAPH}/nf")
-        expect(found == config_digest(text), f"{found} of {text}; should be {config_digest(text)}")
+        (digest,) = (n.config_digest for n in device.status().nfs if n.name == f"{GRAPH}/nf")
+        expect(
+            digest == config_digest(text), f"{digest} of {text}; should be {config_digest(text)}"
+        )
         expect(
             list(configure(device, nf(text=text)).unchanged) != [], "the same bytes: not unchanged"
         )

@@ -141,13 +141,13 @@ class WorkerUnderTest:
 
     def receive(self, count: int) -> list[Left]:
         """Frames from the worker: so many, and those that come before a marker sent behind them."""
-        found = [self._next() for _ in range(count)]
+        received = [self._next() for _ in range(count)]
         self._markers += 1
         marker = self._markers.to_bytes(64)
         self.send(marker, MARKER_IN)
         while (left := self._next()).frame != marker:
-            found.append(left)
-        return found
+            received.append(left)
+        return received
 
     def _next(self) -> Left:
         end = time.monotonic() + WAIT_S

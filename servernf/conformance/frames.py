@@ -39,8 +39,8 @@ def udp(
 ) -> bytes:
     """A frame with a UDP datagram (RFC 768)."""
     segment = struct.pack("!HHHH", sport, dport, 8 + len(data), 0) + data
-    found = _l4_checksum(src, dst, UDP, segment) or 0xFFFF
-    return ether(ip(src, dst, UDP, segment[:6] + struct.pack("!H", found) + data, **head))
+    computed = _l4_checksum(src, dst, UDP, segment) or 0xFFFF
+    return ether(ip(src, dst, UDP, segment[:6] + struct.pack("!H", computed) + data, **head))
 
 
 def tcp(
@@ -57,8 +57,8 @@ def tcp(
 ) -> bytes:
     """A frame with a TCP segment without options (RFC 9293)."""
     segment = struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, window, 0, 0) + data
-    found = _l4_checksum(src, dst, TCP, segment)
-    segment = segment[:16] + struct.pack("!H", found) + segment[18:]
+    computed = _l4_checksum(src, dst, TCP, segment)
+    segment = segment[:16] + struct.pack("!H", computed) + segment[18:]
     return ether(ip(src, dst, TCP, segment, **head))
 
 

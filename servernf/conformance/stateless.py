@@ -40,9 +40,9 @@ def _encapsulated(frame: bytes) -> str:
         return "not the outer IPv4 header"
     if frame[22:24] != outer[8:10] or frame[26:34] != outer[12:20] or checksum(frame[14:34]):
         return "not the outer IPv4 header"
-    sport, dport, length, found = struct.unpack("!HHHH", frame[34:42])
-    if dport != 4789 or found != 0 or sport < 0xC000:
-        return f"UDP {sport} -> {dport}, checksum {found}"
+    sport, dport, length, written = struct.unpack("!HHHH", frame[34:42])
+    if dport != 4789 or written != 0 or sport < 0xC000:
+        return f"UDP {sport} -> {dport}, checksum {written}"
     if length != len(frame) - 34 or frame[42:50] != VXLAN_HEAD:
         return "UDP length or VXLAN header"
     return "" if frame[50:] == WEB else "the inner frame is not the one sent"

@@ -46,10 +46,10 @@ def own_files() -> dict[str, bytes]:
 def build(*, dpdk: bool, sanitized: bool = False) -> Path:
     """The executable, with DPDK's ports or none; EnvironmentMissing says what lacks."""
     own = own_files()
-    known, libraries = dpdk_flags() if dpdk else ((), ())
+    compile_flags, libraries = dpdk_flags() if dpdk else ((), ())
     names = [*sorted(name for name in own if name.endswith(".c")), *HOST]
     libraries = (*libraries, *hyperscan_flags())
     names.append("ports_dpdk.c" if dpdk else "ports_none.c")
-    flags = (*FLAGS, *known, *(SANITIZERS if sanitized else ()))
+    flags = (*FLAGS, *compile_flags, *(SANITIZERS if sanitized else ()))
     sources = Sources(c_files() | own, names, flags, (*libraries, "-rdynamic", "-lm"))
     return compiled(sources, "the DPDK runtime")

@@ -89,7 +89,7 @@ class Engine:
             raise
         self._tables = tables
         there = set(tables.instances.values())
-        for instance in [known for known in self._made if known not in there]:
+        for instance in [gone for gone in self._made if gone not in there]:
             self._forget(instance)
 
     def restart(self) -> None:
@@ -158,7 +158,9 @@ class Engine:
 
     def numbers_of(self, names: Collection[str]) -> list[int]:
         """Of the instances of these names."""
-        return sorted(made.number for found, made in self._made.items() if found.name in names)
+        return sorted(
+            made.number for instance, made in self._made.items() if instance.name in names
+        )
 
     def entered(
         self, instance: Instance, enter: Callable[[], int], counters: Mapping[str, int]
@@ -239,12 +241,12 @@ class Engine:
                     exits.append(after)
                 steps.append(struct.pack("=II", kind, index))
         leaving = [e.ethernet + int.from_bytes(e.path).to_bytes(4, "little") for e in exits]
-        found = [struct.pack("=II", path, numbers[step]) for path, step in paths.items()]
+        written = [struct.pack("=II", path, numbers[step]) for path, step in paths.items()]
         self._number += 1
         self._steps[self._number] = list(numbers)
         self._steps.pop(self._number - _KNOWN_TABLES, None)
         heads = struct.pack("=4I", self._number, len(numbers), len(exits), ways)
-        return b"".join((heads, *steps, *leaving, struct.pack("=I", len(found)), *found))
+        return b"".join((heads, *steps, *leaving, struct.pack("=I", len(written)), *written))
 
 
 assert (INSIDE, OUTSIDE) == ("inside", "outside")  # ports 0 and 1 on the C side

@@ -36,9 +36,9 @@ class Making:
 
     def place(self, record: object, fields: tuple[str, ...], *, key: object = None) -> int:
         """Where a record's words lie."""
-        found = self.memory.place(record, fields, key=key)
-        self.places.append(found)
-        return found.at
+        record_place = self.memory.place(record, fields, key=key)
+        self.places.append(record_place)
+        return record_place.at
 
     def counted(self, name: str) -> int:
         """Where a counter of the NF's own lies."""
@@ -47,9 +47,9 @@ class Making:
 
     def table(self, name: str, kind: str, bound: int, more: bytes = b"") -> StateTable:
         """The C side's of a table that the NF has declared; `more`: what its kind asks for."""
-        found = self.state.take(self.nf.state.tables[name], kind, bound, more)
-        self.tables.append(found)
-        return found
+        state_table = self.state.take(self.nf.state.tables[name], kind, bound, more)
+        self.tables.append(state_table)
+        return state_table
 
 
 class Items:

@@ -64,16 +64,16 @@ class SharedMemory:
         `release` it once.
         """
         key = record if key is None else key
-        found = self._places.get((id(key), fields))
-        if found is None:
+        made = self._places.get((id(key), fields))
+        if made is None:
             count = len(fields) + more
-            found = RecordPlace(record, fields, key, self._room(count), count)
-            self.store(found)
+            made = RecordPlace(record, fields, key, self._room(count), count)
+            self.store(made)
             for index in range(len(fields), count):
-                self._words[found.at + index] = 0
-            self._places[id(key), fields] = found
-        found.users += 1
-        return found
+                self._words[made.at + index] = 0
+            self._places[id(key), fields] = made
+        made.users += 1
+        return made
 
     def store(self, place: RecordPlace) -> None:
         """Have the words say what the record does now."""

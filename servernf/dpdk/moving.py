@@ -78,8 +78,8 @@ class EngineGates(Gates):
 
     def _ask_marks(self) -> None:
         self._markers = self._transfers.markers
-        known = struct.pack(f"={len(self._markers)}I", *self._markers)
-        for number, path in struct.iter_unpack("=II", self._engine.ask(Ask.MARKS, known, 0)):
+        markers = struct.pack(f"={len(self._markers)}I", *self._markers)
+        for number, path in struct.iter_unpack("=II", self._engine.ask(Ask.MARKS, markers, 0)):
             self._transfers.mark((number, path))
 
     def settle(self) -> None:
@@ -92,11 +92,11 @@ class EngineGates(Gates):
             self._close(number, _DISCARD if gate.is_over else _GO_ON)
         for gate in list(self.all):
             said = self._said(gate)
-            known = self._open.get(id(gate))
-            if known is not None and known[2] == said:
+            opened = self._open.get(id(gate))
+            if opened is not None and opened[2] == said:
                 continue
-            if known is not None:  # other instances have its names now
-                self._take(gate, unpacked_frames(self._closed(known[1], _HAND_OVER, ())))
+            if opened is not None:  # other instances have its names now
+                self._take(gate, unpacked_frames(self._closed(opened[1], _HAND_OVER, ())))
             if not self._free:
                 raise InputError("scope: more is on its way than a core keeps apart")
             number = self._free.pop()
@@ -251,13 +251,13 @@ class EngineArriving(Arriving):
                     " beside it"
                 )
         self._came: dict[str, set[int]] = {name: set() for name in instances}
-        found = buckets or self._whole
+        scope = buckets or self._whole
         self._grouped: list[InstanceState] = []
         self._behind: list[tuple[InstanceState, list[int]]] = []
-        if found is None:
+        if scope is None:
             return
         for state in self._states.values():
-            state.group(found.key)
+            state.group(scope.key)
             self._grouped.append(state)
             while not state.build():
                 pass
@@ -267,9 +267,9 @@ class EngineArriving(Arriving):
         """Groups of the buckets that have records."""
         assert self.buckets is not None
         state.watch(bits_of(self.buckets))
-        found, _ = state.touched(every=True)
+        groups, _ = state.touched(every=True)
         state.unwatch()
-        return list(found)
+        return list(groups)
 
     def clear(self) -> bool:
         while self._behind:

@@ -23,12 +23,12 @@ _HELD = 254
 
 def keys(shim: Shim) -> list[tuple[int, int, int, int]]:
     """By which packets are watched, as `Engine.watch` takes it."""
-    found = [(m.key0, m.key1, sampling.LABEL, m.threshold) for m in shim.manifests.values()]
+    sampled = [(m.key0, m.key1, sampling.LABEL, m.threshold) for m in shim.manifests.values()]
     for witness in shim.witnesses.values():
         for epoch in witness.epochs:
-            found.append((epoch.key0, epoch.key1, sampling.PACKET, epoch.threshold))
-            found.append((epoch.key0, epoch.key1, sampling.FLOW, epoch.flows))
-    return sorted({key for key in found if key[3]})
+            sampled.append((epoch.key0, epoch.key1, sampling.PACKET, epoch.threshold))
+            sampled.append((epoch.key0, epoch.key1, sampling.FLOW, epoch.flows))
+    return sorted({key for key in sampled if key[3]})
 
 
 def note(

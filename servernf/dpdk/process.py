@@ -209,8 +209,8 @@ def _catalogue(answer: bytes) -> dict[str, tuple[str, ...]]:
     (version,) = struct.unpack_from("=I", answer)
     if version != VERSION:
         raise ServerError(f"the process that moves packets speaks version {version}, not {VERSION}")
-    found: dict[str, tuple[str, ...]] = {}
+    catalogue: dict[str, tuple[str, ...]] = {}
     for entry in answer[4:].split(b"\0\0")[:-1]:
         name, *reasons = entry.decode().split("\0")
-        found[name] = tuple(reasons)
-    return found
+        catalogue[name] = tuple(reasons)
+    return catalogue

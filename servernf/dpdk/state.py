@@ -29,8 +29,8 @@ _NO_MORE = 0xFFFF_FFFF
 def bits_of(buckets: Buckets) -> bytes:
     """A bit for each hash that is in one of the buckets."""
     each = _GROUPS // buckets.of
-    found = sum(((1 << each) - 1) << bucket * each for bucket in buckets.chosen)
-    return found.to_bytes(_GROUPS // 8, "little")
+    mask = sum(((1 << each) - 1) << bucket * each for bucket in buckets.chosen)
+    return mask.to_bytes(_GROUPS // 8, "little")
 
 
 def check_whole(buckets: Buckets) -> None:
@@ -46,7 +46,7 @@ class InstanceState:
 
     def __init__(self, engine: Engine, instance: Instance) -> None:
         self._engine, self.instance = engine, instance
-        made = {found.name: found for found in engine.tables_of(instance)}
+        made = {table.name: table for table in engine.tables_of(instance)}
         self.tables: list[StateTable] = [
             made[name] for name in instance.nf.state.tables if name in made
         ]
@@ -102,14 +102,14 @@ class InstanceState:
     def touched(self, *, every: bool = False) -> tuple[dict[int, int], bool]:
         """Groups touched since this was last asked (or all of the scope) and how many records they have
         now; whether records have come or gone."""
-        found: dict[int, int] = {}
+        groups: dict[int, int] = {}
         opened = False
         for number, at in self._watches.items():
             answer = self._ask(Ask.TOUCHED, struct.pack("=II", at, every), number)
             opened |= bool(int.from_bytes(answer[:4], "little"))
             for group, count in struct.iter_unpack("=II", answer[4:]):
-                found[group] = found.get(group, 0) + count
-        return found, opened
+                groups[group] = groups.get(group, 0) + count
+        return groups, opened
 
     def written(self, groups: Sequence[int], now_us: int) -> list[bytes]:
         """Batches of all records of groups."""
@@ -182,7 +182,7 @@ class InstanceState:
 
     @staticmethod
     def _counters(batches: Iterable[Batch]) -> dict[str, int]:
-        found: dict[str, int] = {}
+        counters: dict[str, int] = {}
         for batch in batches:
             if batch.table != COUNTERS.table:
                 continue
@@ -190,8 +190,8 @@ class InstanceState:
                 (name,), (count,) = COUNTERS.unpack_key(record.key), COUNTERS.unpack(record.body)
                 assert isinstance(name, bytes)
                 assert isinstance(count, int)
-                found[name.decode("utf-8", "replace")] = count
-        return found
+                counters[name.decode("utf-8", "replace")] = count
+        return counters
 
     # All of it.
 
@@ -202,7 +202,7 @@ class InstanceState:
         if scope.buckets is not None:
             raise InputError("scope.buckets: there are no buckets here")
         self._engine.refresh()
-        found = state.records(scope, now_us)  # of what is Python's own
+        records = state.records(scope, now_us)  # of what is Python's own
         for table in self.tables:
             kind, layout = table.declared.kind, self.layout(table.name)
             listed: list[tuple[int, StateRecord]] = []
@@ -223,8 +223,8 @@ class InstanceState:
                         if not scope.holds(kind.flow_of(key, made)):
                             continue
                     listed.append((turn, record))
-            found[table.name] = [record for _, record in sorted(listed, key=lambda item: item[0])]
-        return {name: found[name] for name in (*state.tables, COUNTERS.table) if name in found}
+            records[table.name] = [record for _, record in sorted(listed, key=lambda item: item[0])]
+        return {name: records[name] for name in (*state.tables, COUNTERS.table) if name in records}
 
     def export(self, scope: Scope, now_us: int, chunk: int) -> list[bytes]:
         """Batches of the records of a scope, in the order in which to enter them."""
@@ -243,9 +243,9 @@ class InstanceState:
 
     def snapshot(self, now_us: int) -> Snapshot:
         """All records, to compare."""
-        found = self.records(EVERYTHING, now_us)
-        found.pop(COUNTERS.table, None)
-        return {name: {r.key: r.body for r in records} for name, records in found.items()}
+        tables = self.records(EVERYTHING, now_us)
+        tables.pop(COUNTERS.table, None)
+        return {name: {r.key: r.body for r in records} for name, records in tables.items()}
 
     def clear(self) -> int:
         """Take all records out; how many."""

@@ -24,20 +24,22 @@ def streams(making: Making, nf: StreamFunction) -> bytes:
         return own() | {"connections": counts.count, "held_bytes": counts.waiting}
 
     making.metrics = metrics
-    known = connections.notes
+    seen_bytes = connections.notes
     since = nf.watched_since
     for mark in (nf.mark, *since):
-        known.setdefault(mark, next(_numbers))
+        seen_bytes.setdefault(mark, next(_numbers))
     # Those that are not told apart any more have the ports of what they have become.
-    of = {n: since[m.now()] for m, n in known.items() if isinstance(m, Mark) and m.now() in since}
-    for mark in [mark for mark in known if known[mark] not in of and mark is not nf.mark]:
-        del known[mark]
+    of = {
+        n: since[m.now()] for m, n in seen_bytes.items() if isinstance(m, Mark) and m.now() in since
+    }
+    for mark in [mark for mark in seen_bytes if seen_bytes[mark] not in of and mark is not nf.mark]:
+        del seen_bytes[mark]
     marks = list(of.items())[-_MOST_MARKS:]
     seen, begun = nf.seen_and_begun
     head = struct.pack(
         "=6I",
         connections.number,
-        known[nf.mark],
+        seen_bytes[nf.mark],
         nf.strict,
         making.place(seen, _SEEN),
         making.place(begun, _BEGUN),

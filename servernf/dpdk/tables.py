@@ -60,8 +60,8 @@ class StateTables:
 
     def take(self, declared: Declared, kind: str, bound: int, more: bytes) -> StateTable:
         """The C side's of a declared table, made if there is none yet. `give` it back once."""
-        found = self._known.get(id(declared.table))
-        if found is None:
+        table = self._known.get(id(declared.table))
+        if table is None:
             if not self._free:
                 raise ServerError(f"a core has {MOST_TABLES} tables of state at most")
             counts = Counts()
@@ -76,28 +76,28 @@ class StateTables:
                 self._memory.release(place)
                 raise
             self._free.pop()
-            found = StateTable(declared, number, message, place, counts)
-            self._known[id(declared.table)] = found
-        found.users += 1
-        return found
+            table = StateTable(declared, number, message, place, counts)
+            self._known[id(declared.table)] = table
+        table.users += 1
+        return table
 
     def give(self, tables: Iterable[StateTable]) -> None:
         """One user less of each; the C side forgets those that have none."""
-        for found in tables:
-            found.users -= 1
-            if not found.users:
-                self._ask(Ask.END_STATE, b"", found.number)
-                self._memory.release(found.place)
-                self._free.append(found.number)
-                del self._known[id(found.declared.table)]
+        for table in tables:
+            table.users -= 1
+            if not table.users:
+                self._ask(Ask.END_STATE, b"", table.number)
+                self._memory.release(table.place)
+                self._free.append(table.number)
+                del self._known[id(table.declared.table)]
 
     def refresh(self) -> None:
         """Have counts say what the C side has counted."""
-        for found in list(self._known.values()):
-            self._memory.refresh(found.place)
-            if isinstance(found.declared.table, FairTable):
-                found.declared.table.evicted = found.counts.evicted
+        for table in list(self._known.values()):
+            self._memory.refresh(table.place)
+            if isinstance(table.declared.table, FairTable):
+                table.declared.table.evicted = table.counts.evicted
 
     def made_again(self) -> Iterable[tuple[bytes, int]]:
         """Messages and numbers of all, for another process: they are empty there."""
-        return [(found.message, found.number) for found in self._known.values()]
+        return [(table.message, table.number) for table in self._known.values()]

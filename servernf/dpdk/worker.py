@@ -161,8 +161,8 @@ class DpdkWorker(Worker):
         if type_name == "ids" and type_name not in self.engine.types:
             raise InputError(f"{where}: ids of the dpdk runtime needs Hyperscan: {HYPERSCAN}")
         if type_name not in self.engine.types:
-            known = unknown("NF type", type_name, self.engine.types)
-            raise InputError(f"{where}: {known} of the dpdk runtime")
+            problem = unknown("NF type", type_name, self.engine.types)
+            raise InputError(f"{where}: {problem} of the dpdk runtime")
         return create(type_name, where, config)
 
     def witness(self, graph: str, witness: Witness | None) -> None:

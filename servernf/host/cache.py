@@ -41,9 +41,9 @@ def kept(name: str, make: Callable[[Path], None]) -> Path:
     EnvironmentMissing if others than this user and root could have written what is there.
     """
     folder = folder_of_user()
-    for known in (SHARED, folder):
-        if known.is_dir() and _is_ours(known) and _used(known / name):
-            return known / name
+    for cached in (SHARED, folder):
+        if cached.is_dir() and _is_ours(cached) and _used(cached / name):
+            return cached / name
     made = folder / name
     with _locked(folder, name[:1]):
         if not _used(made):
@@ -61,10 +61,10 @@ def prune(folder: Path, most: int = MAX_BYTES) -> None:
         files: list[tuple[float, int, Path]] = []
         for path in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                found = path.stat()
-                if stat.S_ISREG(found.st_mode) and not path.name.startswith(_LOCKS):
-                    files.append((found.st_mtime, found.st_size, path))
-                elif path.name.startswith("making-") and found.st_mtime < old:
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode) and not path.name.startswith(_LOCKS):
+                    files.append((status.st_mtime, status.st_size, path))
+                elif path.name.startswith("making-") and status.st_mtime < old:
                     shutil.rmtree(path, ignore_errors=True)
         left = sum(size for _, size, _ in files)
         for used, size, path in sorted(files):
@@ -116,8 +116,8 @@ def folder_of_user() -> Path:
 
 def _is_ours(folder: Path) -> bool:
     """Whether only this user or root could have written what is there."""
-    found = folder.stat()
-    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    status = folder.stat()
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def make_folder_for(user: int) -> None:

@@ -46,26 +46,28 @@ def compiled(sources: Sources, what: str) -> Path:
 
     EnvironmentMissing where there is no compiler, or it refuses them.
     """
-    found = compiler()
-    if found is None:
+    program = compiler()
+    if program is None:
         raise EnvironmentMissing(COMPILER)
     words = (*sources.compiled, *sources.flags, *sources.libraries)
-    parts = (_version(found), " ".join(words).encode(), *_named(sources.files))
+    parts = (_version(program), " ".join(words).encode(), *_named(sources.files))
 
     def make(path: Path) -> None:
         work = path.parent
         for name, text in sources.files.items():
             (work / name).write_bytes(text)
         names = [f"{work}/{name}" for name in sources.compiled]
-        argv = [found, *sources.flags, "-o", str(path), *names, *sources.libraries]
+        argv = [program, *sources.flags, "-o", str(path), *names, *sources.libraries]
         try:
             run = subprocess.run(
                 argv, capture_output=True, text=True, timeout=COMPILE_S, check=False
             )
         except subprocess.TimeoutExpired:
-            raise EnvironmentMissing(f"{found} takes more than {COMPILE_S} s for {what}") from None
+            raise EnvironmentMissing(
+                f"{program} takes more than {COMPILE_S} s for {what}"
+            ) from None
         if run.returncode:
-            raise EnvironmentMissing(f"{found} refuses {what}: {run.stderr.strip()[:2000]}")
+            raise EnvironmentMissing(f"{program} refuses {what}: {run.stderr.strip()[:2000]}")
         path.chmod(0o755)
 
     return kept(_digest(parts), make)
@@ -84,12 +86,12 @@ def dpdk_missing() -> str:
 
 def dpdk_flags() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(what the compiler, what the linker must know of DPDK); EnvironmentMissing without it."""
-    found = shutil.which("pkg-config")
-    if found is None:
+    pkg_config = shutil.which("pkg-config")
+    if pkg_config is None:
         raise EnvironmentMissing(DPDK)
     answers: list[tuple[str, ...]] = []
     for question in ("--cflags", "--libs"):
-        words = [found, question, "libdpdk"]
+        words = [pkg_config, question, "libdpdk"]
         run = subprocess.run(words, capture_output=True, text=True, check=False)
         if run.returncode:
             raise EnvironmentMissing(DPDK)
@@ -99,9 +101,9 @@ def dpdk_flags() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def hyperscan_flags() -> tuple[str, ...]:
     """What the linker must know of Hyperscan, or of Vectorscan, which has its name; nothing without."""
-    found = shutil.which("pkg-config")
-    words = [found or "", "--libs", "libhs"]
-    run = subprocess.run(words, capture_output=True, text=True, check=False) if found else None
+    pkg_config = shutil.which("pkg-config")
+    words = [pkg_config or "", "--libs", "libhs"]
+    run = subprocess.run(words, capture_output=True, text=True, check=False) if pkg_config else None
     return tuple(run.stdout.split()) if run is not None and not run.returncode else ()
 
 
@@ -123,5 +125,5 @@ def _digest(parts: Sequence[bytes]) -> str:
 
 
 @cache
-def _version(found: str) -> bytes:
-    return subprocess.run([found, "--version"], capture_output=True, check=False).stdout
+def _version(path: str) -> bytes:
+    return subprocess.run([path, "--version"], capture_output=True, check=False).stdout

@@ -300,12 +300,12 @@ class PacketSocket:
         """Frames dropped so far, by reason; any thread may ask."""
         with self._statistics:  # reading them sets the kernel's to 0
             self._overflowed += overflowed(self._socket)
-        found = {
+        counts = {
             "receive_queue_full": self._overflowed,
             "send_queue_full": self.dropped,
             "too_long": self.truncated,
         }
-        return {reason: count for reason, count in found.items() if count}
+        return {reason: count for reason, count in counts.items() if count}
 
     def queue(self) -> tuple[int, int] | None:
         """Bytes of memory that frames in the receive queue take, and may take; any thread may ask.

@@ -119,20 +119,20 @@ def _check(user: int, kept: int) -> None:
             lines = (task / "status").read_text().splitlines()
         except FileNotFoundError:
             continue  # a thread that has ended
-        found = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
+        fields = {name: rest.split() for name, _, rest in (line.partition(":") for line in lines)}
         capabilities = [f"{kept if task.name == this else 0:016x}"]
         for name, value in {**wanted, "CapPrm": capabilities, "CapEff": capabilities}.items():
-            if found.get(name, value) != value:
+            if fields.get(name, value) != value:
                 raise EnvironmentMissing(
-                    f"--user {user}: thread {task.name} has {name} {' '.join(found[name])}"
+                    f"--user {user}: thread {task.name} has {name} {' '.join(fields[name])}"
                 )
 
 
 def _signal_at_death() -> int:
     """What this thread is sent when the one that started it ends."""
-    found = ctypes.c_int(0)
-    _prctl(_PR_GET_PDEATHSIG, ctypes.addressof(found))
-    return found.value
+    number = ctypes.c_int(0)
+    _prctl(_PR_GET_PDEATHSIG, ctypes.addressof(number))
+    return number.value
 
 
 def _prctl(option: int, value: int) -> None:

@@ -52,8 +52,8 @@ class BackendHealth:
         return self._missed, self.doubtful, self.unheard, self._down_until_us, self._waiting
 
     @known.setter
-    def known(self, known: tuple[int, bool, bool, int | None, list[int]]) -> None:
-        self._missed, self.doubtful, self.unheard, self._down_until_us, self._waiting = known
+    def known(self, health: tuple[int, bool, bool, int | None, list[int]]) -> None:
+        self._missed, self.doubtful, self.unheard, self._down_until_us, self._waiting = health
 
     def is_up(self, now_us: int) -> bool:
         """Whether new connections may go to it."""

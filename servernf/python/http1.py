@@ -86,7 +86,7 @@ class RequestStream:
     def _states(self) -> tuple[Callable[[bytes], Request | None], ...]:
         return self._header, self._chunk_size, self._chunk_end, self._trailer
 
-    def add(self, data: bytes, found: list[Request]) -> None:
+    def add(self, data: bytes, requests: list[Request]) -> None:
         """Append the requests that `data` completes to `found`. Raises NotHttp behind them."""
         at, end = 0, len(data)
         while True:
@@ -106,7 +106,7 @@ class RequestStream:
             at = newline + 1
             request = self._take(line)
             if request is not None:
-                found.append(request)
+                requests.append(request)
 
     def _check_partial(self) -> None:
         """A line that cannot end within the limit any more."""
@@ -270,7 +270,7 @@ _ODD = re.compile(rb"%|\\|;|//")
 
 def _readings(raw: bytes) -> set[bytes]:
     """All that a path may become; each of the choices is some server's."""
-    found: set[bytes] = set()
+    readings: set[bytes] = set()
     for late, twice, folds, cuts, merges in product((False, True), repeat=5):
         path = unquote_to_bytes(b"".join(_except_separators(raw)) if late else raw)
         if twice:
@@ -282,8 +282,8 @@ def _readings(raw: bytes) -> set[bytes]:
         if merges:
             path = _SLASHES.sub(b"/", path)
         path = _without_dots(path)
-        found.add(unquote_to_bytes(path) if late else path)
-    return found
+        readings.add(unquote_to_bytes(path) if late else path)
+    return readings
 
 
 def _except_separators(raw: bytes) -> list[bytes]:

@@ -28,8 +28,8 @@ def from_file(path: str) -> bytes:
     """`read_key_file` in this process, with its own rights."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
             raise ValueError("no key file")
         data = os.read(descriptor, MAX_BYTES + 1)
     finally:

@@ -54,10 +54,10 @@ class LocalWorker:
         return messages.metrics(self._worker, request)
 
     def _dial(self, address: str, _: str) -> LocalWorker:
-        found = self._peers(address)
-        if found is None:
+        peer = self._peers(address)
+        if peer is None:
             raise InputError(f"destination: '{address}' is no peer of this worker")
-        return found
+        return peer
 
     def getStatus(self, request: vnf.StatusRequest) -> vnf.Status:
         return messages.status(self._worker, messages.WorkerPlace(), self._started)
@@ -70,8 +70,8 @@ class LocalWorker:
 
     def events(self, request: vnf.WatchEventsRequest) -> vnf.EventBatch:
         """The next batch of watchEvents."""
-        found, cursor, lost = self._worker.events.read(request.cursor, request.graphs)
-        return vnf.EventBatch(events=found, cursor=cursor, lost=lost)
+        events, cursor, lost = self._worker.events.read(request.cursor, request.graphs)
+        return vnf.EventBatch(events=events, cursor=cursor, lost=lost)
 
     def tell_everything(self) -> None:
         """Suppress no event of NFs that are configured from now on."""

@@ -22,8 +22,8 @@ class Matcher:
             numbers[content] = (*numbers.get(content, ()), number)
         # pyahocorasick's wheels are built for str: Latin-1 maps bytes to characters one to one.
         automaton = cast("_Automaton", import_module("ahocorasick").Automaton())
-        for content, found in numbers.items():
-            automaton.add_word(content.decode("latin-1"), found)
+        for content, numbered in numbers.items():
+            automaton.add_word(content.decode("latin-1"), numbered)
         if numbers:
             automaton.make_automaton()
             self._iter = automaton.iter
@@ -31,10 +31,10 @@ class Matcher:
             self._iter = _nothing
         self.longest = max((len(content) for content in numbers), default=0)
 
-    def search(self, data: bytes | bytearray, known: int = 0) -> Iterable[int]:
+    def search(self, data: bytes | bytearray, searched: int = 0) -> Iterable[int]:
         """Indices of contents that end in `data` behind its first `known` bytes, by their end."""
         for end, numbers in self._iter(data.decode("latin-1")):
-            if end >= known:
+            if end >= searched:
                 yield from numbers
 
 

@@ -150,7 +150,7 @@ def known_types() -> list[str]:
 
 def create(type_name: str, where: str, config: object) -> NetworkFunction:
     """An instance of a type; InputError names all problems, each beginning with `where`."""
-    known = known_types()
+    types = known_types()
     if type_name not in _registry:
-        raise InputError(f"{where}: {unknown('NF type', type_name, known)}")
+        raise InputError(f"{where}: {unknown('NF type', type_name, types)}")
     return _registry[type_name](where, config)

@@ -101,13 +101,13 @@ class Buckets:
     ) -> Buckets:
         """What a peer says; InputError with all that is wrong with it."""
         problems = [] if key in KEYS else [f"scope.key: {unknown('key', key, KEYS)}"]
-        found = frozenset(chosen)
+        numbers = frozenset(chosen)
         if not 1 <= of <= MOST_BUCKETS or of & of - 1:
             problems.append(f"scope.of: must be a power of two up to {MOST_BUCKETS}, not {of}")
-        elif not found:
+        elif not numbers:
             problems.append("scope.buckets: name at least one")
-        elif max(found) >= of:
-            problems.append(f"scope.buckets: {max(found)} is not among {of} (0 to {of - 1})")
+        elif max(numbers) >= of:
+            problems.append(f"scope.buckets: {max(numbers)} is not among {of} (0 to {of - 1})")
         space = _space("scope", inside, outside, problems)
         if len(without) > MOST_SPACES:
             problems.append(
@@ -121,7 +121,7 @@ class Buckets:
             problems.append(f"scope.without[{left_out.index((None, None))}]: is everything")
         if problems:
             raise InputError(problems)
-        return cls(key, of, found, *space, tuple(left_out))
+        return cls(key, of, numbers, *space, tuple(left_out))
 
     @property
     def asks(self) -> frozenset[str]:
@@ -205,14 +205,14 @@ def _lies(address: int, prefix: _Prefix | None) -> bool:
 
 def _space(where: str, inside: str, outside: str, problems: list[str]) -> Space:
     """Prefixes as a peer writes them."""
-    found: list[_Prefix | None] = []
+    prefixes: list[_Prefix | None] = []
     for name, text in (("inside", inside), ("outside", outside)):
         try:
-            found.append(ip_network(text) if text else None)
+            prefixes.append(ip_network(text) if text else None)
         except ValueError as error:
             problems.append(f"{where}.{name}: {quoted(text)} is no prefix: {error}")
-            found.append(None)
-    return found[0], found[1]
+            prefixes.append(None)
+    return prefixes[0], prefixes[1]
 
 
 def _covers(outer: Space, inner: Space) -> bool:

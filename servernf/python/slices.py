@@ -109,14 +109,14 @@ def replay(
 
 
 def _batches(nf: NetworkFunction, told: Slice) -> list[Batch]:
-    found: dict[str, list[StateRecord]] = {name: [] for name in nf.state.tables}
+    by_table: dict[str, list[StateRecord]] = {name: [] for name in nf.state.tables}
     place: Place
     body: bytes | None
     for place, body in told.before.items():
         if body is not None:
-            found[place[0]].append(StateRecord(place[1], body))
+            by_table[place[0]].append(StateRecord(place[1], body))
     layouts: dict[str, Any] = nf.state.layouts
     return [
         Batch(nf.type_name, name, layouts[name].version, tuple(records))
-        for name, records in found.items()
+        for name, records in by_table.items()
     ]

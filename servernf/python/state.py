@@ -82,8 +82,8 @@ class Kind(Generic[R]):
 
     def pack(self, record: R, now_us: int) -> bytes:
         """A record's fields as they are written at a time."""
-        found = () if self._get is None else self._get(record)
-        values: list[Value] = [found] if len(self._paths) == 1 else list(found)
+        fields = () if self._get is None else self._get(record)
+        values: list[Value] = [fields] if len(self._paths) == 1 else list(fields)
         for index in self._ages:
             at_us = cast("int | None", values[index])
             values[index] = NEVER if at_us is None else now_us - at_us
@@ -225,15 +225,15 @@ class State:
         flow_of, table = declared.kind.flow_of, declared.table
         if flow_of is None:
             return None if declared.shared else ()
-        found: Collection[Any] = table.records
+        keys: Collection[Any] = table.records
         if scope.buckets is not None:
             if table.index is None:
                 raise InputError("scope.buckets: there are no buckets here")
             by_bucket = table.index.keys
-            found = [key for bucket in scope.buckets for key in by_bucket.get(bucket, ())]
+            keys = [key for bucket in scope.buckets for key in by_bucket.get(bucket, ())]
         if scope.is_narrow:
-            found = [k for k in found if scope.holds(flow_of(k, table.records[k]))]
-        return dict.fromkeys(found)
+            keys = [k for k in keys if scope.holds(flow_of(k, table.records[k]))]
+        return dict.fromkeys(keys)
 
     def check_scope(self, scope: Scope) -> None:
         """InputError with all tables that cannot be divided as a scope asks."""
@@ -246,21 +246,21 @@ class State:
         """The records of a scope by table, those longest unused first."""
         self.check_scope(scope)
         nf = self._nf
-        found: dict[str, list[StateRecord]] = {}
+        records: dict[str, list[StateRecord]] = {}
         for name, declared in self.tables.items():
             kind, table = declared.kind, declared.table
-            found[name] = [
+            records[name] = [
                 StateRecord(kind.pack_key(key), kind.pack(table.records[key], now_us))
                 for key in table.in_order(self.keys(declared, scope))
                 if nf.goes_on(name, key, table.records[key])
             ]
         if scope.is_all:
-            found[COUNTERS.table] = self._counters()
-        return found
+            records[COUNTERS.table] = self._counters()
+        return records
 
     def common(self, now_us: int) -> list[bytes]:
         """Batches of what is of no flow, and the counters: they go along with the last of the flows."""
-        found = {
+        fields = {
             name: [
                 StateRecord(d.kind.pack_key(key), d.kind.pack(d.table.records[key], now_us))
                 for key in d.table.in_order(None)
@@ -269,9 +269,9 @@ class State:
             for name, d in self.tables.items()
             if d.kind.flow_of is None
         }
-        found[COUNTERS.table] = self._counters()
+        fields[COUNTERS.table] = self._counters()
         kind, layouts = self._nf.type_name, self.layouts
-        return [encode(kind, layouts[name], records) for name, records in found.items() if records]
+        return [encode(kind, layouts[name], records) for name, records in fields.items() if records]
 
     def _counters(self) -> list[StateRecord]:
         return [
@@ -305,9 +305,9 @@ class State:
 
     def snapshot(self, scope: Scope, now_us: int) -> Snapshot:
         """The records of a scope, to compare."""
-        found = self.records(scope, now_us)
-        found.pop(COUNTERS.table, None)
-        return {name: {r.key: r.body for r in records} for name, records in found.items()}
+        by_table = self.records(scope, now_us)
+        by_table.pop(COUNTERS.table, None)
+        return {name: {r.key: r.body for r in records} for name, records in by_table.items()}
 
     def size(self) -> tuple[int, int]:
         """How many records there are, and how many bytes they take when they are written down.
@@ -455,22 +455,22 @@ class State:
 
 
 def _counted(batch: Batch) -> dict[str, int]:
-    found: dict[str, int] = {}
+    counted: dict[str, int] = {}
     for record in batch.records:
         (name,), (count,) = COUNTERS.unpack_key(record.key), COUNTERS.unpack(record.body)
         assert isinstance(name, bytes)
         assert isinstance(count, int)
-        found[name.decode("utf-8", "replace")] = count
-    return found
+        counted[name.decode("utf-8", "replace")] = count
+    return counted
 
 
 def difference(before: Snapshot, after: Snapshot) -> dict[str, dict[bytes, bytes | None]]:
     """What has changed: records that are new or other ones, and None for those that are gone."""
-    found: dict[str, dict[bytes, bytes | None]] = {}
+    differing: dict[str, dict[bytes, bytes | None]] = {}
     for table in before.keys() | after.keys():
         old, new = before.get(table, {}), after.get(table, {})
         changed: dict[bytes, bytes | None] = {k: v for k, v in new.items() if old.get(k) != v}
         changed |= dict.fromkeys(old.keys() - new.keys())
         if changed:
-            found[table] = changed
-    return found
+            differing[table] = changed
+    return differing

@@ -97,8 +97,8 @@ class StreamFunction(NetworkFunction):
         streams = before._connections
         now = int.from_bytes(self.watched)
         # That of `before` too: it may be in force again after a later one that was undone.
-        known = {**streams.watched_since, before._mark: before.watched}
-        since = {mark: int.from_bytes(watched) & now for mark, watched in known.items()}
+        marked = {**streams.watched_since, before._mark: before.watched}
+        since = {mark: int.from_bytes(watched) & now for mark, watched in marked.items()}
         while len(since) > MAX_CONFIGURATIONS:
             eldest, second, *_ = since
             since[second] &= since.pop(eldest)
@@ -197,10 +197,12 @@ class StreamFunction(NetworkFunction):
         header = offset >> 4 << 2
         options = data[l4 + 20 : l4 + header] if flags & SYN else b""
         payload = bytes(data[l4 + header : packet.end])
-        known = connection
-        if known is None:
-            known = Connection(self._mark, low_is_inside=(port == INSIDE) == ascending)
-        sender, receiver = (known.low, known.high) if ascending else (known.high, known.low)
+        followed = connection
+        if followed is None:
+            followed = Connection(self._mark, low_is_inside=(port == INSIDE) == ascending)
+        sender, receiver = (
+            (followed.low, followed.high) if ascending else (followed.high, followed.low)
+        )
         if port == INSIDE:
             self._seen.inside = True
         else:
@@ -215,7 +217,7 @@ class StreamFunction(NetworkFunction):
         if connection is None:
             if verdict == PASSES:
                 return True
-            enters = self._enters(known, key, packet, flags, payload, is_judged, now_us)
+            enters = self._enters(followed, key, packet, flags, payload, is_judged, now_us)
             if enters is not None:
                 return enters
         elif connection.blocked:
@@ -224,11 +226,11 @@ class StreamFunction(NetworkFunction):
             connection.blocked = False
         elif verdict == BEGINS:
             self._held.release(connection)
-        known.last_us = now_us
+        followed.last_us = now_us
         table = self._connections
-        table.refresh(known)
-        if flags & (FIN | SYN | RST) or not known.established:
-            table.establish(known, known.is_lasting)
+        table.refresh(followed)
+        if flags & (FIN | SYN | RST) or not followed.established:
+            table.establish(followed, followed.is_lasting)
         if verdict in (PASSES, RESET):
             return True
         if receiver.stream is not None:
@@ -237,7 +239,7 @@ class StreamFunction(NetworkFunction):
             return True
         if flags & SYN:
             seq = seq + 1 & 0xFFFF_FFFF
-        return self._takes(known, sender, receiver, seq, payload, packet, port)
+        return self._takes(followed, sender, receiver, seq, payload, packet, port)
 
     def memory_of(self, packet: PacketView) -> Any:
         """What is kept of the packet's direction; None when nothing is."""

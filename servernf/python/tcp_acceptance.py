@@ -194,10 +194,10 @@ def accept(
     if sender.next < 0:
         return _first(sender, receiver, seq, ack, flags, window, length)
     # Where it lies: the last byte not too far back, none beyond the window (but a probe's).
-    known = (
+    expected = (
         sender.next if receiver.next < 0 else sender.acked
     )  # nobody acknowledges what goes one way
-    ahead = (end - known + _HALF & _MASK) - _HALF
+    ahead = (end - expected + _HALF & _MASK) - _HALF
     if ahead < -OLD_BYTES:
         return REFUSED
     if sender.edge < 0:
@@ -313,8 +313,8 @@ def _syn_ack(
         sender.begin(seq, length, window, max(scale, 0))
         receiver.acked, receiver.edge = ack, ack + window & _MASK
         return BEGINS
-    known = receiver.isn < 0 or _lies_within(receiver.isn, ack, receiver.next)
-    if seq == sender.isn and not length and known:  # again, or after a simultaneous open
+    acknowledges = receiver.isn < 0 or _lies_within(receiver.isn, ack, receiver.next)
+    if seq == sender.isn and not length and acknowledges:  # again, or after a simultaneous open
         if receiver.acked < 0 or (ack - receiver.acked + _HALF & _MASK) - _HALF > 0:
             receiver.acked = ack
         if receiver.edge < 0:

@@ -169,13 +169,13 @@ class Direction:
         """What lies behind what is in order, once the rest is found to be the same as there."""
         if offset >= 0:
             return payload, offset
-        known = min(-offset, len(payload))
+        overlap = min(-offset, len(payload))
         start = self._position + offset
         at, first = self._floor, max(start, self._acked)
-        if strict and first < min(at, start + known):
+        if strict and first < min(at, start + overlap):
             raise OtherCopy
         for piece in self._held or ():
-            low, high = max(at, first), min(at + len(piece), start + known)
+            low, high = max(at, first), min(at + len(piece), start + overlap)
             if low < high and piece[low - at : high - at] != payload[low - start : high - start]:
                 raise OtherCopy
             at += len(piece)

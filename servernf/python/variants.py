@@ -53,6 +53,6 @@ VARIANTS: Final = {
 
 def check_variant(operation: str, variant: str) -> None:
     """InputError when an operation has no such variant."""
-    known = VARIANTS[operation]
-    if variant not in known:
-        raise InputError(f"variant: {unknown('variant', variant, sorted(known))}")
+    variants = VARIANTS[operation]
+    if variant not in variants:
+        raise InputError(f"variant: {unknown('variant', variant, sorted(variants))}")

@@ -144,8 +144,8 @@ class WatchedFair(Watched):
             gone = self._table.add(key, entry, source)
         else:
             self._table.enter(key, entry, source)
-            found = [self._table.records.get(victim) for victim in self._went(key)]
-            gone = [victim for victim in found if victim is not None]
+            victims = [self._table.records.get(victim) for victim in self._went(key)]
+            gone = [victim for victim in victims if victim is not None]
             for victim in gone:
                 self._table.remove(victim)
         for victim in gone:

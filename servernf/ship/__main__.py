@@ -102,11 +102,11 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _new(folder: Path | None, known: Mapping[str, Ring]) -> dict[str, Ring]:
+def _new(folder: Path | None, rings: Mapping[str, Ring]) -> dict[str, Ring]:
     """Rings of a folder that are not known yet; one that is none is told once it is looked at."""
     if folder is None:
         return {}
-    return {p.stem: Ring(p) for p in sorted(folder.glob("[!.]*.ring")) if p.stem not in known}
+    return {p.stem: Ring(p) for p in sorted(folder.glob("[!.]*.ring")) if p.stem not in rings}
 
 
 def _channel(options: argparse.Namespace) -> grpc.Channel:

@@ -206,23 +206,23 @@ class Fields:
         """A required list of ports and ranges: 65,536 bytes, 1 for each port that is in one."""
         chosen = bytearray(65_536)
         for index, item in enumerate(self.items(key)):
-            found = self.as_port_range(f"{key}[{index}]", item)
-            if found is not None:
-                low, high = found
+            bounds = self.as_port_range(f"{key}[{index}]", item)
+            if bounds is not None:
+                low, high = bounds
                 chosen[low : high + 1] = b"\x01" * (high - low + 1)
         return bytes(chosen)
 
     def as_port_range(self, key: str, value: object) -> tuple[int, int] | None:
         """`value`, which stands at `key`, as an inclusive range of ports."""
-        found: tuple[int, int] | None = None
+        bounds: tuple[int, int] | None = None
         if isinstance(value, int) and not isinstance(value, bool):
-            found = value, value
+            bounds = value, value
         elif isinstance(value, str):
             low, dash, high = value.partition("-")
             if low.isdecimal() and (high.isdecimal() or not dash):
-                found = int(low), int(high) if dash else int(low)
-        if found is not None and 0 <= found[0] <= found[1] <= 0xFFFF:
-            return found
+                bounds = int(low), int(high) if dash else int(low)
+        if bounds is not None and 0 <= bounds[0] <= bounds[1] <= 0xFFFF:
+            return bounds
         self.problem(key, f'must be a port (0 to 65535) or "low-high", not {value!r}')
         return None
 

@@ -59,12 +59,12 @@ def library() -> Library | None:
 
 def build(folder: Path = _HERE) -> bool:
     """Make the object in a folder that holds the sources; whether there is a compiler that does."""
-    found = shutil.which("cc")
-    if found is None:
+    compiler = shutil.which("cc")
+    if compiler is None:
         return False
     with tempfile.TemporaryDirectory(dir=folder) as work:
         made = Path(work) / OBJECT
-        words = [found, *FLAGS, "-o", str(made), str(folder / SOURCES[0])]
+        words = [compiler, *FLAGS, "-o", str(made), str(folder / SOURCES[0])]
         try:
             run = subprocess.run(words, capture_output=True, timeout=_COMPILE_S, check=False)
         except subprocess.TimeoutExpired:

@@ -66,10 +66,10 @@ def marker(dst_mac: int, src_mac: int, number: int, path: int) -> bytes:
     A frame is in it as in every tag (switches parse it), of no host and of a kind for experiments.
     """
     frame = bytes(12) + _EXPERIMENT.to_bytes(2, "big") + bytes(8)
-    found = bytearray(encode(Tag(dst_mac, src_mac, 0, 0), frame))
-    found[14:16] = (INITIAL_TTL << 6 | 6 | OAM).to_bytes(2, "big")
-    found[22:30] = number.to_bytes(4, "big") + path.to_bytes(4, "big")
-    return bytes(found)
+    frame_out = bytearray(encode(Tag(dst_mac, src_mac, 0, 0), frame))
+    frame_out[14:16] = (INITIAL_TTL << 6 | 6 | OAM).to_bytes(2, "big")
+    frame_out[22:30] = number.to_bytes(4, "big") + path.to_bytes(4, "big")
+    return bytes(frame_out)
 
 
 def decode(data: bytes) -> tuple[Tag, bytes] | None:

@@ -95,11 +95,11 @@ class _Reader:
         self.at = 0
 
     def take(self, count: int) -> bytes:
-        found = self._data[self.at : self.at + count]
-        if len(found) < count:
+        taken = self._data[self.at : self.at + count]
+        if len(taken) < count:
             raise InputError(f"slice: cut short at byte {len(self._data)}")
         self.at += count
-        return found
+        return taken
 
     def number(self, form: struct.Struct) -> int:
         return int(form.unpack(self.take(form.size))[0])

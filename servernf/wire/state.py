@@ -106,14 +106,14 @@ class _Part:
         return b"".join(parts)
 
     def unpack(self, reader: _Reader) -> Values:
-        found: list[Value] = list(reader.fixed(self.fixed))
+        values: list[Value] = list(reader.fixed(self.fixed))
         for index in self.bools:
-            if found[index] not in (0, 1):
-                reader.fail(f"{self.fields[index].name}: must be 0 or 1, not {found[index]}")
-            found[index] = bool(found[index])
+            if values[index] not in (0, 1):
+                reader.fail(f"{self.fields[index].name}: must be 0 or 1, not {values[index]}")
+            values[index] = bool(values[index])
         for f in self.variable:
-            found.append(reader.variable(f))
-        return tuple(found[at] for at in self.order)
+            values.append(reader.variable(f))
+        return tuple(values[at] for at in self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,9 @@ class RecordLayout:
     def read_one(self, raw: bytes) -> StateRecord:
         """A record that is written; InputError when it is not exactly one."""
         reader = _Reader(raw, f"state of {self.table}")
-        found = self.read(reader)
+        record = self.read(reader)
         reader.end()
-        return found
+        return record
 
     @property
     def least(self) -> int:
@@ -263,11 +263,11 @@ class _Reader:
             return self.take(count, f.name)
         if f.type == "ages":
             return struct.unpack(f"!{count}q", self.take(count * _I64_BYTES, f.name))
-        found: list[bytes] = []
+        values: list[bytes] = []
         for _ in range(count):
             (size,) = self.fixed(_U32)
-            found.append(self.take(size, f.name))
-        return tuple(found)
+            values.append(self.take(size, f.name))
+        return tuple(values)
 
     def end(self) -> None:
         left = len(self.data) - self.at

@@ -94,14 +94,14 @@ def import_snort(path: Path, variables: Mapping[str, str]) -> SnortImport:
     data = read_regular(path, name)
     if data.startswith(_UTF16):
         raise InputError(f"{name}: is UTF-16 text; UTF-8 is expected")
-    known, rules, sids = dict(variables), dict[tuple[int, int], _Rule](), dict[int, _Rule]()
+    variables_set, rules, sids = dict(variables), dict[tuple[int, int], _Rule](), dict[int, _Rule]()
     for statement in statements(data):
         where = f"{name}:{statement.line}"
         if statement.variable is not None:
-            known.setdefault(*statement.variable)
+            variables_set.setdefault(*statement.variable)
             continue
         try:
-            _newest(rules, _Rule(statement, where, known), result)
+            _newest(rules, _Rule(statement, where, variables_set), result)
         except _NoRule as error:
             result.unsupported.append(Unsupported(where, error.what, str(error)))
     for rule in rules.values():
@@ -273,7 +273,7 @@ class _Rule:
             for name in names:
                 if name not in self._variables:
                     raise ValueError(f"${name} is not defined: give --var {name}=any (or ports)")
-            text = _VARIABLE.sub(lambda found: self._variables[found[1]], text)
+            text = _VARIABLE.sub(lambda variable: self._variables[variable[1]], text)
             if len(text) > _LONGEST_LIST:
                 break
         raise ValueError("is defined by itself, or too long")
@@ -304,8 +304,8 @@ class _Rule:
         if not sides:
             return {}
         ((side, ports),) = sides.items()
-        found: dict[str, Any] = {"ports": [str(r) for r in ports]}
-        return found | ({"to": side} if one_way else {})
+        content: dict[str, Any] = {"ports": [str(r) for r in ports]}
+        return content | ({"to": side} if one_way else {})
 
     def _check_flow(self, side: str, *, one_way: bool) -> None:
         """An ids takes the end whose port a signature names for the server."""
@@ -314,8 +314,8 @@ class _Rule:
             self._cannot(
                 "flow", f"{shown(', '.join(sorted(self._flow)))}: only the side that has the ports"
             )
-        known = {"established", "only_stream", *_FLOWS}
-        for word in sorted(self._flow - known):
+        options = {"established", "only_stream", *_FLOWS}
+        for word in sorted(self._flow - options):
             self._cannot("flow", f"{shown(word)} is not in an ids")
 
 

@@ -65,8 +65,8 @@ def statements(data: bytes) -> Iterator[Statement]:
     """All statements of a file in order; bytes that are no UTF-8 stay as they are (surrogateescape)."""
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     scanner = _Scanner(_CONTINUED.sub(_JOIN, _NEWLINE.sub("\n", text)))
-    while (found := scanner.next()) is not None:
-        yield found
+    while (statement := scanner.next()) is not None:
+        yield statement
 
 
 def shown(text: str) -> str:
@@ -218,18 +218,18 @@ class _Scanner:
         closing = _BEHIND_PATTERN if key in _PATTERNS else _BEHIND_QUOTE
         quoted = False
         for stop in _STOP.finditer(self.text, self.at):
-            at, found = stop.start(), stop[0]
-            if found == '"' and quoted:
+            at, text = stop.start(), stop[0]
+            if text == '"' and quoted:
                 quoted = closing.match(self.text, at + 1) is None
-            elif found == '"':
+            elif text == '"':
                 before = self.text[start:at].rstrip()
                 quoted = not before or before[-1] in "!,"
-            elif found == ";" and not quoted:
+            elif text == ";" and not quoted:
                 self.at = at
                 return self.text[start:at].replace(_JOIN, "").strip()
-            elif found == "\n" and self.text[at - 1] != _MARK:
+            elif text == "\n" and self.text[at - 1] != _MARK:
                 self._check_goes_on(key, at, quoted=quoted)
-            elif found == ")" and not quoted and self._ends_line(at + 1):
+            elif text == ")" and not quoted and self._ends_line(at + 1):
                 break
         what = "a quote is not closed" if quoted else "the option does not end with ';'"
         value = self.text[start : start + _SHOWN].partition("\n")[0]
@@ -277,5 +277,5 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _match(pattern: re.Pattern[str], text: str, at: int) -> str:
     """What a pattern that may match nothing matches there."""
-    found = pattern.match(text, at)
-    return found[0] if found else ""
+    match = pattern.match(text, at)
+    return match[0] if match else ""

@@ -116,8 +116,8 @@ def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> Re
             return None
         text, origin = _prefix_and_origin(line)
         prefix = parse_prefix(text)
-        known = by_version[prefix.version]
-        if not known:
+        prefixes = by_version[prefix.version]
+        if not prefixes:
             left_out += 1
             return None
         first = origins.setdefault(prefix, origin)
@@ -125,7 +125,7 @@ def import_rib(path: Path, hops: Sequence[Address], port: str = "outside") -> Re
             if first != origin:
                 again.append(f"{prefix} at {name}:{number}: {origin}, not {first}")
             return None
-        return f"{prefix} {known[zlib.crc32(origin.encode()) % len(known)]} {port}"
+        return f"{prefix} {prefixes[zlib.crc32(origin.encode()) % len(prefixes)]} {port}"
 
     lines = parse_lines(_text(path, name), name, one)
     if not lines:

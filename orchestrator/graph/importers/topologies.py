@@ -100,15 +100,15 @@ class _Reader:
             self._link(number, ends, f"{delay}ms" if _bare(delay) else delay, options.get("bw"))
         given = _Strategy(str(raw.get("assignment_strategy", "mixed")), self.switches, ends_of)
         for name, host in raw["hosts"].items():
-            known = given.host(name, host)
-            self._host(name, known, str(known.get("defaultRoute") or ""))
+            added = given.host(name, host)
+            self._host(name, added, str(added.get("defaultRoute") or ""))
 
     def dumped(self, raw: Mapping[str, Any]) -> None:
         """The network that p4-utils has started, as networkx writes a graph."""
         kinds = {str(node["id"]): node for node in raw["nodes"]}
         self.switches = {n: {} for n, node in kinds.items() if node.get("isSwitch")}
-        found: dict[str, dict[str, Any]] = {n: {} for n, v in kinds.items() if v.get("isHost")}
-        for name in set(kinds) - set(self.switches) - set(found):
+        hosts: dict[str, dict[str, Any]] = {n: {} for n, v in kinds.items() if v.get("isHost")}
+        for name in set(kinds) - set(self.switches) - set(hosts):
             self.problems.append(f"nodes: {name} is neither a host nor a switch")
         for number, link in enumerate(raw["links"]):
             names = [str(link[f"node{i}"]) for i in (1, 2)]
@@ -119,9 +119,9 @@ class _Reader:
             delay = link.get("delay")
             self._link(number, ends, f"{delay}ms" if _bare(delay) else delay, link.get("bw"))
             for i, name in enumerate(names, 1):
-                if name in found:
-                    found[name] = {"ip": link.get(f"ip{i}"), "mac": link.get(f"addr{i}")}
-        for name, host in found.items():
+                if name in hosts:
+                    hosts[name] = {"ip": link.get(f"ip{i}"), "mac": link.get(f"addr{i}")}
+        for name, host in hosts.items():
             self._host(name, host, str(kinds[name].get("defaultRoute") or ""))
 
     # -- their parts -------------------------------------------------------------------------
@@ -146,13 +146,13 @@ class _Reader:
         self.hosts[name] = made
 
     def _end(self, text: object, where: str, port: object = None) -> tuple[str, int | None]:
-        found = _END.fullmatch(str(text))
-        if found is None:
+        end = _END.fullmatch(str(text))
+        if end is None:
             self.problems.append(f"{where}: {quoted(text)} is no node, like 'h1' or 's1-p1'")
             return "", None
-        number = int(found["port"]) if found["port"] else port
-        is_switch = found["node"] in self.switches
-        return found["node"], int(cast("int", number)) if is_switch and number else None
+        number = int(end["port"]) if end["port"] else port
+        is_switch = end["node"] in self.switches
+        return end["node"], int(cast("int", number)) if is_switch and number else None
 
     def _link(
         self, number: int, ends: list[tuple[str, int | None]], latency: object, mbits: object
@@ -192,8 +192,8 @@ class _Strategy:
         """`ip`, `mac` and `defaultRoute` of a host; no `ip` for a name that gives none."""
         if self._name == "manual":
             ip, route = said.get("ip"), said.get("gw")
-            known = {**said, "ip": ip and (ip if "/" in str(ip) else f"{ip}/24")}
-            return {**known, "defaultRoute": f"via {route}"} if route else known
+            document = {**said, "ip": ip and (ip if "/" in str(ip) else f"{ip}/24")}
+            return {**document, "defaultRoute": f"via {route}"} if route else document
         numbered = _HOST.fullmatch(name)
         if numbered is None or name not in self._at:
             return {}
@@ -214,7 +214,7 @@ class _Strategy:
 def _numbers(switches: Iterable[str]) -> dict[str, int]:
     """The number in a name `s<n>`, for others the next that is free."""
     names = sorted(switches)
-    numbers = {name: int(found[1]) for name in names if (found := _SWITCH.fullmatch(name))}
+    numbers = {name: int(match[1]) for name in names if (match := _SWITCH.fullmatch(name))}
     free = (number for number in count(1) if number not in numbers.values())
     return numbers | {name: next(free) for name in names if name not in numbers}
 

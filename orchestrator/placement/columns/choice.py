@@ -79,14 +79,14 @@ def _fars(
 
 
 def candidates(
-    space: Space, known: Mapping[str, dict[Column, None]], prices: Prices, start: Choice | None
+    space: Space, columns: Mapping[str, dict[Column, None]], prices: Prices, start: Choice | None
 ) -> dict[str, list[Column]]:
     """Generated columns, the start's, and the cheapest others, a bounded number for each chain."""
-    each = max(_FEWEST_EACH, _MOST_COLUMNS // (2 * max(len(known), 1)))
+    each = max(_FEWEST_EACH, _MOST_COLUMNS // (2 * max(len(columns), 1)))
     noise = np.random.default_rng(space.rng.getrandbits(32))
-    found: dict[str, list[Column]] = {}
+    by_chain: dict[str, list[Column]] = {}
     for chain, shapes in space.shapes.items():
-        mine = dict(known[chain])
+        mine = dict(columns[chain])
         if start is not None:
             mine[start[chain]] = None
         options: list[tuple[float, int, int, str]] = []
@@ -100,8 +100,8 @@ def candidates(
             if len(mine) >= each or math.isinf(cost):
                 break
             mine[space.column(chain, shapes[rank], index, far)] = None
-        found[chain] = list(mine)
-    return found
+        by_chain[chain] = list(mine)
+    return by_chain
 
 
 def choose(

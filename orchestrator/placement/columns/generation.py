@@ -163,7 +163,7 @@ def generate(space: Space, start: Iterable[Column], deadline: float) -> Generate
 
 def _price(space: Space, prices: Prices, worth: dict[str, float], own: Prices) -> list[Column]:
     """Columns that are cheap at these prices and improve the master."""
-    found: list[Column] = []
+    columns: list[Column] = []
     for chain, shapes in space.shapes.items():
         for shape in shapes:
             far = space.far_for(shape, prices)
@@ -173,5 +173,5 @@ def _price(space: Space, prices: Prices, worth: dict[str, float], own: Prices) -
                 continue
             real = costs[at] if prices is own else space.costs(chain, shape, own, far)[at]
             if real < worth[chain] - 1e-7:
-                found.append(space.column(chain, shape, at, far))
-    return found
+                columns.append(space.column(chain, shape, at, far))
+    return columns

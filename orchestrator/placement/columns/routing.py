@@ -22,9 +22,9 @@ def route(space: Space, chosen: Mapping[str, Column]) -> Solution:
     problem = space.problem
     order = sorted(chosen, key=lambda c: -problem.chains[c].rate)
     for _ in range(_ORDERS):
-        found = _in_order(space, chosen, order)
-        if found is not None:
-            return found
+        routed = _in_order(space, chosen, order)
+        if routed is not None:
+            return routed
         space.rng.shuffle(order)
     raise InfeasibleError(f"{problem.name}: no paths found for the chosen servers")
 
@@ -37,12 +37,12 @@ def _in_order(space: Space, chosen: Mapping[str, Column], order: Sequence[str]) 
     rates = {c.name: c.rate for c in problem.chains.values()}
     for chain in order:
         for pick in (_least_busy(problem, load, rates[chain]), _fastest(problem)):
-            devices, found = space.assign(chosen[chain], pick)
+            devices, assigned = space.assign(chosen[chain], pick)
             device_of |= devices
-            ways |= dict(zip(problem.chain_arcs[chain], found, strict=True))
+            ways |= dict(zip(problem.chain_arcs[chain], assigned, strict=True))
             if _in_time(problem, chain, device_of, ways):
                 break
-        for way in found:
+        for way in assigned:
             for link in links_of(problem, way):
                 load[link] += rates[chain]
                 if load[link] > problem.fabric.link(*link).capacity * (1 + 1e-9):
@@ -82,5 +82,5 @@ def _in_time(
     limit = problem.chains[chain].max_latency_us
     if limit is None:
         return True
-    known = tuple(ways.get(i, Way("", "", 0)) for i in range(len(problem.arcs)))
-    return chain_latency_us(problem, Solution(device_of, known, {}, {}), chain) <= limit
+    chosen_ways = tuple(ways.get(i, Way("", "", 0)) for i in range(len(problem.arcs)))
+    return chain_latency_us(problem, Solution(device_of, chosen_ways, {}, {}), chain) <= limit

@@ -74,7 +74,7 @@ def options_of(
     flexible = [i for i, kind in enumerate(kinds) if kind != {SERVER} and holds[i]]
     flexible = [i for i in flexible if SERVER in kinds[i]]
     fixed = {i for i, kind in enumerate(kinds) if SERVER not in kind}
-    found: list[Option] = []
+    options: list[Option] = []
     for mask in sorted(range(1 << len(flexible)), key=int.bit_count):
         offloaded = frozenset({f for bit, f in enumerate(flexible) if mask >> bit & 1} | fixed)
         kept = [t for i, t in enumerate(line.tasks) if i not in offloaded]
@@ -85,10 +85,10 @@ def options_of(
             i not in offloaded and (i == 0 or i - 1 in offloaded) for i in range(len(line.tasks))
         )
         if not any(
-            o.offloaded <= offloaded and o.cores <= cores and o.visits <= visits for o in found
+            o.offloaded <= offloaded and o.cores <= cores and o.visits <= visits for o in options
         ):
-            found.append(Option(offloaded, cores, visits))
-    return found
+            options.append(Option(offloaded, cores, visits))
+    return options
 
 
 def shapes_of(problem: Problem, line: ChainLine, option: Option) -> Iterable[Shape]:

@@ -143,7 +143,7 @@ class Space:
     def _find_homes(self) -> None:
         """Where each task could be offloaded, if all were empty."""
         kinds = {name: device.kind for name, device in self.problem.devices.items()}
-        known: dict[tuple[_Needs, tuple[str, ...]], int] = {}
+        numbers: dict[tuple[_Needs, tuple[str, ...]], int] = {}
         for line in self.lines.values():
             for task in line.tasks:
                 spec = self.problem.tasks[task]
@@ -158,10 +158,10 @@ class Space:
                         and pack(self.problem.devices[d], (spec,)) is not None
                     )
                 key = (needs, switches)
-                if key not in known:
-                    known[key] = len(self.homes)
+                if key not in numbers:
+                    numbers[key] = len(self.homes)
                     self.homes.append(key)
-                self.home_of[task] = known[key]
+                self.home_of[task] = numbers[key]
 
     def _held_somewhere(self, task: str) -> bool:
         """Whether one of a task's switches could hold it, if it were empty."""
@@ -357,5 +357,5 @@ class Prices:
 
     def of(self, switch: str, tables: Mapping[str, int]) -> float:
         """What entries cost on a switch."""
-        known = self.by_switch.get(switch)
-        return sum(n * known.get(table, 0.0) for table, n in tables.items()) if known else 0.0
+        priced = self.by_switch.get(switch)
+        return sum(n * priced.get(table, 0.0) for table, n in tables.items()) if priced else 0.0

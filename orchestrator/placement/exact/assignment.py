@@ -108,8 +108,8 @@ def rules(draft: ModelDraft) -> None:
         guard = draft.group(
             Constraint.PIN, (task,), lambda t=task, d=device: f"{draft.words(t)} is pinned to {d}"
         )
-        found = draft.on.get((task, device))
-        literals = [found] if found is not None else []
+        variable = draft.on.get((task, device))
+        literals = [variable] if variable is not None else []
         draft.model.add_bool_or([*literals, *(~g for g in guard)])
     for a, b in draft.problem.apart:
         guard = draft.group(

@@ -54,9 +54,9 @@ def _slots(draft: ModelDraft, device: TaskDevice, block: str, tasks: list[Task])
         guard = draft.group(*_capacity_group(draft, device.kind, min(need)))
         draft.model.add(sum(literals) == draft.on[task.id, device.name]).only_enforce_if(guard)
     free = {slot.name: slot.free for slot in slots}
-    for (slot, resource), found in terms.items():
+    for (slot, resource), used in terms.items():
         guard = draft.group(*_capacity_group(draft, device.kind, resource))
-        draft.model.add(sum(found) <= free[slot].get(resource, 0)).only_enforce_if(guard)
+        draft.model.add(sum(used) <= free[slot].get(resource, 0)).only_enforce_if(guard)
 
 
 def memory(draft: ModelDraft) -> None:

@@ -102,13 +102,13 @@ class ModelDraft:
 
 def kind_of(problem: Problem, name: str) -> str:
     """What kind of device a name is; fixed nodes that are no devices count as switches."""
-    found = problem.devices.get(name)
-    return SWITCH if found is None else found.kind
+    device = problem.devices.get(name)
+    return SWITCH if device is None else device.kind
 
 
 def listed(words: Iterable[str], most: int = 6) -> str:
     """Words with commas, at most so many."""
-    found = list(words)
-    if len(found) > most:
-        return ", ".join(found[:most]) + f", and {len(found) - most} more"
-    return ", ".join(found)
+    parts = list(words)
+    if len(parts) > most:
+        return ", ".join(parts[:most]) + f", and {len(parts) - most} more"
+    return ", ".join(parts)

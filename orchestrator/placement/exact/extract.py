@@ -29,9 +29,9 @@ def extract(draft: ModelDraft, solver: cp_model.CpSolver) -> Solution:
         if isinstance(rate, int):
             rate_of[chain] = spec.rate
         else:
-            found = solver.value(rate) * KBIT
-            close = spec.rate <= found < spec.rate + KBIT
-            rate_of[chain] = spec.rate if close else found
+            carried = solver.value(rate) * KBIT
+            close = spec.rate <= carried < spec.rate + KBIT
+            rate_of[chain] = spec.rate if close else carried
     if problem.share_cores:
         cores_of = _shared_cores(draft, solver, device_of)
     else:
@@ -42,7 +42,7 @@ def extract(draft: ModelDraft, solver: cp_model.CpSolver) -> Solution:
 def _slots(draft: ModelDraft, solver: cp_model.CpSolver, device_of: dict[str, str]) -> SlotOf:
     """As chosen where blocks are short; anywhere else one instance could hold everything."""
     problem = draft.problem
-    found: dict[tuple[str, str], str] = {}
+    slots: dict[tuple[str, str], str] = {}
     placed: defaultdict[str, list[Task]] = defaultdict(list)
     for name, device in device_of.items():
         placed[device].append(problem.tasks[name])
@@ -54,8 +54,8 @@ def _slots(draft: ModelDraft, solver: cp_model.CpSolver, device_of: dict[str, st
         blocks = {slot.name: slot.block for slot in device.slots}
         chosen = {(task, blocks[slot]): slot for task, slot in taken[device.name]}
         rest = pack(device, placed[device.name], {block for _, block in chosen})
-        found |= chosen | (rest or {})
-    return found
+        slots |= chosen | (rest or {})
+    return slots
 
 
 def _shared_cores(

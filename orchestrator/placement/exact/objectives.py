@@ -79,13 +79,13 @@ def _hop_cost(draft: ModelDraft) -> Linear:
     return sum(terms)
 
 
-def in_units(draft: ModelDraft, name: str, found: float) -> float:
+def in_units(draft: ModelDraft, name: str, value: float) -> float:
     """A solver's objective value in the unit of `measure.OBJECTIVES`."""
     if name == "slo":
-        return found / _SHORT_SCALE
+        return value / _SHORT_SCALE
     if name == "throughput":
         floor = sum(chain.rate for chain in draft.problem.chains.values())
-        return found * KBIT + floor
+        return value * KBIT + floor
     if name == "latency":
-        return found / 1000
-    return found
+        return value / 1000
+    return value

@@ -19,7 +19,7 @@ def need_words(draft: ModelDraft, pool: str) -> str:
     must = [t for t in tasks if {problem.devices[d].kind for d in t.candidates} <= {SERVER}]
     if not problem.servers():
         return f"{label} needs a server"
-    fewest, most = (_fewest_cores(draft, pool, found) for found in (must, tasks))
+    fewest, most = (_fewest_cores(draft, pool, counted) for counted in (must, tasks))
     if not must:
         fewest = 0
     words = f"{fewest} core{'s' if fewest != 1 else ''}"
@@ -58,8 +58,8 @@ def workers_words(draft: ModelDraft, pool: str) -> str:
 
 
 def free_words(draft: ModelDraft, server: str) -> str:
-    found = draft.problem.devices[server]
-    return f"{server} has {found.cores} free cores"
+    device = draft.problem.devices[server]
+    return f"{server} has {device.cores} free cores"
 
 
 def memory_words(draft: ModelDraft, server: TaskDevice) -> str:

@@ -46,10 +46,10 @@ class Names:
     def of(self, stem: str, *names: str) -> str:
         """The identifier of one thing: what it is, and its P4 names."""
         key = (stem, *names)
-        found = self._of.get(key)
-        if found is None:
-            found = self._of[key] = f"{stem}__{len(self._of)}"
-        return found
+        name = self._of.get(key)
+        if name is None:
+            name = self._of[key] = f"{stem}__{len(self._of)}"
+        return name
 
 
 MAX_SOURCE = 32 << 20
@@ -153,9 +153,9 @@ class Context:
 
     def out(self, kind: str, name: str) -> str:
         """A global: what a thing outside, known by its kind and P4 name, gives the code."""
-        found = self._names.of(kind, name)
-        self.outside[found] = (kind, name)
-        return found
+        local = self._names.of(kind, name)
+        self.outside[local] = (kind, name)
+        return local
 
     def refuse(self, what: str) -> UnsupportedFeature:
         return UnsupportedFeature(f"BMv2 JSON: {self.where}: {what} is not implemented")
@@ -238,14 +238,14 @@ class Context:
 
     def sm(self, field: str) -> str:
         """The local of a field that the switch itself uses."""
-        found = intrinsic(self.p, field)
-        assert found is not None
-        return self.var(*found)
+        field_of = intrinsic(self.p, field)
+        assert field_of is not None
+        return self.var(*field_of)
 
     def sm_width(self, field: str) -> int:
-        found = intrinsic(self.p, field)
-        assert found is not None
-        return self.width(*found)
+        field_of = intrinsic(self.p, field)
+        assert field_of is not None
+        return self.width(*field_of)
 
     def assign_zero(self, names: list[str]) -> None:
         # One chained assignment a line: a constant and a store for each name.

@@ -134,7 +134,7 @@ def operation(c: Context, node: Json, action: Action | None) -> Ex:
 
 def binary(c: Context, op: str, left: Ex, right: Ex) -> Ex:
     a, b = left.code, right.code
-    known = None not in (left.lo, left.hi, right.lo, right.hi)
+    bounded = None not in (left.lo, left.hi, right.lo, right.hi)
     llo, lhi, rlo, rhi = left.lo or 0, left.hi or 0, right.lo or 0, right.hi or 0
     positive = left.lo is not None and left.lo >= 0 and right.lo is not None and right.lo >= 0
     if op in ("==", "!=", "<", ">", "<=", ">="):
@@ -142,11 +142,15 @@ def binary(c: Context, op: str, left: Ex, right: Ex) -> Ex:
     if op in ("and", "or"):
         return Ex(f"({a} {op} {b})", 0, 1)
     if op == "+":
-        return Ex(f"({a} + {b})", llo + rlo, lhi + rhi) if known else Ex(f"({a} + {b})", None, None)
+        return (
+            Ex(f"({a} + {b})", llo + rlo, lhi + rhi) if bounded else Ex(f"({a} + {b})", None, None)
+        )
     if op == "-":
-        return Ex(f"({a} - {b})", llo - rhi, lhi - rlo) if known else Ex(f"({a} - {b})", None, None)
+        return (
+            Ex(f"({a} - {b})", llo - rhi, lhi - rlo) if bounded else Ex(f"({a} - {b})", None, None)
+        )
     if op == "*":
-        if not known:
+        if not bounded:
             return Ex(f"({a} * {b})", None, None)
         ends = (llo * rlo, llo * rhi, lhi * rlo, lhi * rhi)
         return Ex(f"({a} * {b})", min(ends), max(ends))
@@ -157,7 +161,7 @@ def binary(c: Context, op: str, left: Ex, right: Ex) -> Ex:
     if op == "&":
         return bit_and(left, right)
     if op in ("|", "^"):
-        if positive and known:
+        if positive and bounded:
             return Ex(f"({a} {op} {b})", 0, (1 << max(lhi, rhi).bit_length()) - 1)
         return Ex(f"({a} {op} {b})", None, None)
     if op == "<<":
@@ -166,11 +170,11 @@ def binary(c: Context, op: str, left: Ex, right: Ex) -> Ex:
             return Ex(
                 f"({a} << {b} if 0 <= {b} < {_MAX_SHIFT} else 0)", 0 if positive else None, None
             )
-        if known and llo >= 0:
+        if bounded and llo >= 0:
             return Ex(f"({a} << {b})", llo << rlo, lhi << rhi)
         return Ex(f"({a} << {b})", None, None)
     if op == ">>":
-        if known and llo >= 0 and rlo >= 0:
+        if bounded and llo >= 0 and rlo >= 0:
             return Ex(f"({a} >> {b})", llo >> rhi if rhi < _MAX_SHIFT else 0, lhi >> rlo)
         return Ex(f"({a} >> {b})", left.lo if llo < 0 else 0, left.hi)
     if op in ("two_comp_mod", "usat_cast", "sat_cast"):

@@ -51,8 +51,8 @@ def intrinsic(p: Program, name: str) -> tuple[str, str] | None:
     metadata = p.architecture.metadata
     for owner in (metadata.elsewhere.get(name, metadata.header), metadata.header):
         header, label = p.aliases.get(f"{owner}.{name}", (owner, name))
-        known = p.headers.get(header)
-        if known is not None and known.metadata and label in known.type.by_name:
+        instance = p.headers.get(header)
+        if instance is not None and instance.metadata and label in instance.type.by_name:
             return header, label
     return None
 
@@ -81,8 +81,8 @@ def used_fields(p: Program) -> UsedFields:
             if item["type"] == "header":
                 usage.touch_all(p.headers[item["value"]].type)
     for name in p.architecture.metadata.intrinsic:
-        if (found := intrinsic(p, name)) is not None:
-            usage.touch(*found)
+        if (of_metadata := intrinsic(p, name)) is not None:
+            usage.touch(*of_metadata)
     return usage.used
 
 

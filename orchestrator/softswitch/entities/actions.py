@@ -44,11 +44,11 @@ class ActionCodec(Named):
         by_name = {a.preamble.name: a for a in p4info.actions}
         scopes = {r.id: r.scope for r in info.action_refs}
         for index, action in enumerate(program.actions):
-            known = by_name.get(action.name)
-            if known is None:
+            action_of = by_name.get(action.name)
+            if action_of is None:
                 continue
-            ident = known.preamble.id
-            params = tuple(ParamSpec(p.id, p.name, p.bitwidth) for p in known.params)
+            ident = action_of.preamble.id
+            params = tuple(ParamSpec(p.id, p.name, p.bitwidth) for p in action_of.params)
             if [p.width for p in params] != [p.width for p in action.params]:
                 raise SwitchError(
                     f"P4Info: action {action.name} has parameters of {[p.width for p in params]} "
@@ -75,8 +75,8 @@ class ActionCodec(Named):
     def decode_call(self, action: p4r.Action, default: bool) -> Call:
         spec = self.by_id.get(action.action_id)
         if spec is None:
-            known = self.known.get(action.action_id)
-            name = f"'{known}'" if known else f"id {action.action_id:#x}"
+            accepted = self.known.get(action.action_id)
+            name = f"'{accepted}'" if accepted else f"id {action.action_id:#x}"
             raise self.invalid(
                 f"action {name} is not an action of this table (valid: {listed(self.names())})"
             )

@@ -62,8 +62,8 @@ class Entities(ABC, Generic[MessageT, ObjectT, ItemT]):
     def read(self, e: MessageT) -> Iterator[p4r.Entity]:
         """What a read selects. Refusals and the selection come at once, under the switch's
         lock; items are encoded as they are taken, so that 500,000 do not hold it up."""
-        found = [(of, self.select(of, e)) for of in self.chosen(e)]
-        return (self.encode(of, item, e) for of, items in found for item in items)
+        selected = [(of, self.select(of, e)) for of in self.chosen(e)]
+        return (self.encode(of, item, e) for of, items in selected for item in items)
 
 
 class _Info(Protocol):

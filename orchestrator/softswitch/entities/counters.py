@@ -46,8 +46,8 @@ class CounterEntities(Arrays[p4r.CounterEntry, CounterArray]):
         live: Mapping[str, tuple[list[int], list[int]]],
         problems: list[str],
     ) -> None:
-        found = in_program("counter", p4info.counters, live, problems)
-        self.by_id = ById("counter", (CounterArray(info, *cells) for info, cells in found))
+        counters = in_program("counter", p4info.counters, live, problems)
+        self.by_id = ById("counter", (CounterArray(info, *cells) for info, cells in counters))
 
     def decode(self, kind: int, e: p4r.CounterEntry) -> Operation:
         counter = self.by_id[e.counter_id]

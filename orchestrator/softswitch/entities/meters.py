@@ -32,8 +32,8 @@ class Meters(Arrays[p4r.MeterEntry, MeterArray]):
     def __init__(
         self, p4info: p4i.P4Info, live: Mapping[str, MeterCells], problems: list[str]
     ) -> None:
-        found = in_program("meter", p4info.meters, live, problems)
-        self.by_id = ById("meter", (MeterArray(info, cells) for info, cells in found))
+        meters = in_program("meter", p4info.meters, live, problems)
+        self.by_id = ById("meter", (MeterArray(info, cells) for info, cells in meters))
 
     def decode(self, kind: int, e: p4r.MeterEntry) -> Operation:
         meter = self.by_id[e.meter_id]

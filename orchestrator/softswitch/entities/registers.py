@@ -33,12 +33,12 @@ class Registers(Arrays[p4r.RegisterEntry, RegisterArray]):
         program: Program,
         problems: list[str],
     ) -> None:
-        found = in_program("register", p4info.registers, live, problems)
+        registers = in_program("register", p4info.registers, live, problems)
         self.by_id = ById(
             "register",
             (
                 RegisterArray(info, cells, program.registers[info.preamble.name].width)
-                for info, cells in found
+                for info, cells in registers
             ),
         )
 

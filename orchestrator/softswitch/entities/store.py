@@ -41,8 +41,8 @@ class EntityStore:
         self.digests = digests.by_id
         counters = CounterEntities(p4info, state.counters, problems)
         self.registers = Registers(p4info, state.registers, state.program, problems)
-        known = bool(self.tables.by_id)
-        if problems and not (known and all(p.startswith("table ") for p in problems)):
+        has_tables = bool(self.tables.by_id)
+        if problems and not (has_tables and all(p.startswith("table ") for p in problems)):
             raise SwitchError(
                 "P4Info does not belong to the BMv2 JSON:\n  " + "\n  ".join(problems)
             )
@@ -169,8 +169,8 @@ class EntityStore:
         self, kind: p4r.Update.Type.ValueType, asked: list[p4r.Entity]
     ) -> Iterator[p4r.Update]:
         for entity in asked:
-            for found in self.read(entity):
-                yield p4r.Update(type=kind, entity=found)
+            for read_entity in self.read(entity):
+                yield p4r.Update(type=kind, entity=read_entity)
 
 
 def _check_widths(p4info: p4i.P4Info) -> None:

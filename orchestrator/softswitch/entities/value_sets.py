@@ -97,8 +97,10 @@ class ValueSets(Entities[p4r.ValueSetEntry, ValueSetCodec, p4r.ValueSetEntry | N
     def __init__(
         self, p4info: p4i.P4Info, live: Mapping[str, ValueSet], problems: list[str]
     ) -> None:
-        found = in_program("value set", p4info.value_sets, live, problems)
-        self.by_id = ById("value set", (ValueSetCodec(info, members) for info, members in found))
+        value_sets = in_program("value set", p4info.value_sets, live, problems)
+        self.by_id = ById(
+            "value set", (ValueSetCodec(info, members) for info, members in value_sets)
+        )
 
     def decode(self, kind: int, e: p4r.ValueSetEntry) -> Operation:
         return self.by_id[e.value_set_id].decode(kind, e)

@@ -253,13 +253,13 @@ class MirroredState(PipelineState):
 
     def learned(self, number: int, words: Sequence[int]) -> None:
         """A digest of the list of a number in the program, as the device tells it."""
-        found = iter(words)
+        rest = iter(words)
         learn = list(self.program.learn_lists.values())[number]
         sample: list[int] = []
         for item in learn.elements:
             width = self.program.field(*item["value"]).width if item["type"] == "field" else 64
-            value = next(found)
-            sample.append(value | next(found) << 64 if width > 64 else value)
+            value = next(rest)
+            sample.append(value | next(rest) << 64 if width > 64 else value)
         self.learn(learn.id, tuple(sample))
 
     def tell(self, device: LoadedProgram) -> None:
@@ -293,9 +293,9 @@ class MirroredState(PipelineState):
 
     def fetch_counters(self, device: LoadedProgram) -> None:
         for number, (packets, octets) in enumerate(self.cells.values()):
-            found = device.counters(number)
-            packets.fetched([n for n, _ in found])
-            octets.fetched([b for _, b in found])
+            counts = device.counters(number)
+            packets.fetched([n for n, _ in counts])
+            octets.fetched([b for _, b in counts])
 
     def fetch_registers(self, device: LoadedProgram) -> None:
         for number, (name, cells) in enumerate(self.register_cells.items()):

@@ -246,8 +246,8 @@ class FastSwitch:
         with self._lock:
             for entity in entities:
                 _fetch(loaded, entity)
-            found = [loaded.store.read(entity) for entity in entities]
-        for items in found:
+            readings = [loaded.store.read(entity) for entity in entities]
+        for items in readings:
             yield from items
 
     def tick(self) -> None:

@@ -136,8 +136,8 @@ def _check_metadata(root: JsonNode, objects: Objects) -> None:
     for name in metadata.required:
         owner = (metadata.header, name)
         header, field = objects.aliases.get(f"{metadata.header}.{name}", owner)
-        known = objects.headers.get(header)
-        if known is None or field not in known.type.by_name or not known.metadata:
+        instance = objects.headers.get(header)
+        if instance is None or field not in instance.type.by_name or not instance.metadata:
             raise root.wrong(f"headers: field {metadata.header}.{name} is missing")
 
 

@@ -239,9 +239,9 @@ class Controls:
         t: JsonNode, actions: tuple[Action, ...], names: Mapping[str, str]
     ) -> dict[str, str | None]:
         given = dict(t["next_tables"].members())
-        known = {a.name for a in actions}
+        action_names = {a.name for a in actions}
         for key, node in given.items():
-            if key not in known and key not in (HIT, MISS):
+            if key not in action_names and key not in (HIT, MISS):
                 raise node.wrong("no action of the table")
         following = {
             key: _next(None if node.value is None else node, names) for key, node in given.items()
@@ -249,7 +249,7 @@ class Controls:
         if HIT in following or MISS in following:
             if set(following) != {HIT, MISS}:
                 raise t["next_tables"].wrong(f"{HIT} and {MISS} are expected, and nothing else")
-        elif missing := known - set(following):
+        elif missing := action_names - set(following):
             raise t["next_tables"].wrong(f"'{min(missing)}' is missing")
         return following
 
@@ -284,8 +284,8 @@ def _next(node: JsonNode | None, names: Mapping[str, str]) -> str | None:
 
 
 def _flag(node: JsonNode, key: str) -> bool:
-    found = node.get(key)
-    return found is not None and found.flag()
+    flag = node.get(key)
+    return flag is not None and flag.flag()
 
 
 def _size(t: JsonNode) -> int:

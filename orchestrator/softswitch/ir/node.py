@@ -95,8 +95,8 @@ class JsonNode:
     def expected(self, what: str) -> MalformedProgram:
         return self.wrong(f"{_shown(self.value)} is not {what}")
 
-    def unknown(self, what: str, known: Sequence[str] = ()) -> MalformedProgram:
-        valid = f" (known: {', '.join(known)})" if known and len(known) <= 20 else ""
+    def unknown(self, what: str, names: Sequence[str] = ()) -> MalformedProgram:
+        valid = f" (known: {', '.join(names)})" if names and len(names) <= 20 else ""
         return self.wrong(f"no {what} {_shown(self.value)}{valid}")
 
     # ------------------------------------------------------------- containers
@@ -179,15 +179,15 @@ class JsonNode:
     def hexadecimal(self, bits: int = MAX_BITS, *, signed: bool = False) -> int:
         """A number written in hexadecimal, as `0x0800` or `-0x01`."""
         value = self.value
-        found = _HEX.fullmatch(value) if type(value) is str else None
-        if found is None or (found[1] and not signed):
+        match = _HEX.fullmatch(value) if type(value) is str else None
+        if match is None or (match[1] and not signed):
             raise self.expected("a hexadecimal number in quotes")
-        if len(found[2]) > MAX_BITS // 4 + 1:
+        if len(match[2]) > MAX_BITS // 4 + 1:
             raise self.wrong(f"a constant of more than {MAX_BITS} bits")
-        number = int(found[2], 16)
+        number = int(match[2], 16)
         if number >> bits:
             raise self.wrong(f"{_shown(value)} has more than {bits} bits")
-        return -number if found[1] else number
+        return -number if match[1] else number
 
     def one_of(self, valid: Sequence[str]) -> str:
         if type(self.value) is not str or self.value not in valid:

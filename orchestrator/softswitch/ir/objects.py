@@ -67,11 +67,11 @@ class Objects:
         first, second = node.items(2)
         header, name = first.name(), second.name()
         header, name = self.aliases.get(f"{header}.{name}", (header, name))
-        known = self.headers.get(header)
-        if known is None:
+        instance = self.headers.get(header)
+        if instance is None:
             raise first.unknown("header")
-        if name != VALID and name not in known.type.by_name:
-            raise second.unknown(f"field of header {header}", tuple(known.type.by_name))
+        if name != VALID and name not in instance.type.by_name:
+            raise second.unknown(f"field of header {header}", tuple(instance.type.by_name))
         return header, name
 
     def value_field(self, node: JsonNode) -> Field:
@@ -79,18 +79,18 @@ class Objects:
         header, name = self.field(node)
         if name == VALID:
             return Field(VALID, 1, False)
-        found = self.headers[header].type.by_name[name]
-        if found.varbit:
+        member = self.headers[header].type.by_name[name]
+        if member.varbit:
             raise node.wrong(f"varbit {header}.{name} has no value")
-        return found
+        return member
 
 
-def resolve(node: JsonNode, what: str, known: Mapping[str, T]) -> T:
+def resolve(node: JsonNode, what: str, named: Mapping[str, T]) -> T:
     """The object that a name means."""
     name = node.name()
-    if name not in known:
-        raise node.unknown(what, tuple(known))
-    return known[name]
+    if name not in named:
+        raise node.unknown(what, tuple(named))
+    return named[name]
 
 
 def add(node: JsonNode, what: str, to: dict[str, T], item: T) -> None:
@@ -161,7 +161,7 @@ def _header_types(root: JsonNode, objects: Objects) -> None:
                 raise f.wrong("[name, width, signed, saturating] is expected")
             signed, saturating = (len(parts) > i and parts[i].flag() for i in (2, 3))
             label = parts[0].name()
-            if label == VALID or any(label == known.name for known in fields):
+            if label == VALID or any(label == member.name for member in fields):
                 raise parts[0].wrong(f"there are two fields {label}")
             if parts[1].value == "*":
                 if star is not None:
@@ -198,14 +198,14 @@ def _headers(root: JsonNode, objects: Objects) -> dict[int, str]:
     return by_id
 
 
-def _of_ids(ids: Iterable[JsonNode], what: str, known: Mapping[int, T]) -> tuple[T, ...]:
-    found: list[T] = []
+def _of_ids(ids: Iterable[JsonNode], what: str, by_id: Mapping[int, T]) -> tuple[T, ...]:
+    items: list[T] = []
     for node in ids:
         ident = node.integer()
-        if ident not in known:
+        if ident not in by_id:
             raise node.unknown(f"{what} with id")
-        found.append(known[ident])
-    return tuple(found)
+        items.append(by_id[ident])
+    return tuple(items)
 
 
 def _stacks(root: JsonNode, objects: Objects, by_id: Mapping[int, str]) -> None:
@@ -309,12 +309,12 @@ def _meters(root: JsonNode, objects: Objects) -> None:
 
 def read_algorithm(node: JsonNode, objects: Objects, where: str) -> str:
     algo = node["algo"].name()
-    known = objects.architecture.algorithms
-    if algo not in known:
+    algorithms = objects.architecture.algorithms
+    if algo not in algorithms:
         objects.refuse(
             where,
             f"algorithm '{algo}' is not implemented",
-            "implemented: " + ", ".join(sorted(known)),
+            "implemented: " + ", ".join(sorted(algorithms)),
         )
     return algo
 

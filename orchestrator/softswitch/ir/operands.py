@@ -99,10 +99,10 @@ class Operands:
         return self._of(node, _VALUE).json
 
     def _of(self, node: JsonNode, kind: str, depth: int = 0) -> _Checked:
-        found = self._expression(node, depth)
-        if found.kind != kind:
-            raise node.wrong(f"a {found.kind} where a {kind} belongs")
-        return found
+        checked = self._expression(node, depth)
+        if checked.kind != kind:
+            raise node.wrong(f"a {checked.kind} where a {kind} belongs")
+        return checked
 
     def _expression(self, node: JsonNode, depth: int) -> _Checked:
         if depth > MAX_DEPTH:
@@ -121,8 +121,8 @@ class Operands:
         return read(node["value"], depth)
 
     def _read_expression(self, node: JsonNode, depth: int) -> _Checked:
-        found = self._operation(node, depth + 1)
-        return _Checked({"type": "expression", "value": found.json}, found.kind, found.types)
+        checked = self._operation(node, depth + 1)
+        return _Checked({"type": "expression", "value": checked.json}, checked.kind, checked.types)
 
     def _read_hexstr(self, node: JsonNode, depth: int) -> _Checked:
         return _constant(node.hexadecimal(signed=True))
@@ -134,16 +134,16 @@ class Operands:
         first, second = node.items(2)
         if isinstance(first.value, str):
             header, name = self.objects.field(node)
-            known = self.objects.headers[header].type.by_name.get(name)
-            kind = _VARBIT if known is not None and known.varbit else _VALUE
+            fields = self.objects.headers[header].type.by_name.get(name)
+            kind = _VARBIT if fields is not None and fields.varbit else _VALUE
             return _Checked({"type": "field", "value": (header, name)}, kind)
         # A field of a header that is picked at run time.
         header = self._of(first, _HEADER, depth + 1)
         name = second.name()
         if name != VALID:
-            known = header.types[0].by_name
-            if name not in known or known[name].varbit:
-                raise second.unknown(f"field of {header.types[0].name}", tuple(known))
+            fields = header.types[0].by_name
+            if name not in fields or fields[name].varbit:
+                raise second.unknown(f"field of {header.types[0].name}", tuple(fields))
         return _Checked({"type": "field", "value": (header.json, name)}, _VALUE)
 
     def _read_local(self, node: JsonNode, depth: int) -> _Checked:
@@ -177,8 +177,8 @@ class Operands:
 
     @staticmethod
     def _member_field(label: JsonNode, type_: HeaderType) -> None:
-        found = type_.by_name.get(label.name())
-        if found is None or found.varbit:
+        field = type_.by_name.get(label.name())
+        if field is None or field.varbit:
             raise label.unknown(f"field of {type_.name}", tuple(type_.by_name))
 
     def _read_header(self, node: JsonNode, depth: int) -> _Checked:
@@ -259,10 +259,10 @@ class Operands:
         return _Checked({"op": op, "left": left.json, "right": right.json}, _VALUE)
 
     def _any_stack(self, node: JsonNode) -> Json:
-        found = self._expression(node, 0)
-        if found.kind not in (_STACK, _UNION_STACK):
-            raise node.wrong(f"a {found.kind} where a stack belongs")
-        return _bare(found.json)
+        stack = self._expression(node, 0)
+        if stack.kind not in (_STACK, _UNION_STACK):
+            raise node.wrong(f"a {stack.kind} where a stack belongs")
+        return _bare(stack.json)
 
     # ------------------------------------------------------------- primitives
 
@@ -328,10 +328,10 @@ class Operands:
         if kind == _ANY_STACK:
             return self._any_stack(node)
         if kind == _CONST:
-            found = self.value(node)
-            if found["type"] != "hexstr" or not 0 <= found["value"] < 1 << 31:
+            value = self.value(node)
+            if value["type"] != "hexstr" or not 0 <= value["value"] < 1 << 31:
                 raise node.wrong("a constant is expected")
-            return found
+            return value
         if kind == _VARBIT:
             return self._varbit(node)
         if kind == _TEXT:
@@ -364,8 +364,8 @@ class Operands:
 
     def _target(self, node: JsonNode) -> Json:
         """What can be assigned to."""
-        found = self.value(node)
-        inner = _bare(found)
+        target = self.value(node)
+        inner = _bare(target)
         if inner.get("type") in ("field", "stack_field", "register"):
             if inner["type"] == "field" and inner["value"][1] == VALID:
                 raise node.wrong(
@@ -373,14 +373,14 @@ class Operands:
                 )
             return inner
         if inner.get("op") == "access_field":
-            return found
+            return target
         raise node.wrong("no field to assign to")
 
     def _varbit(self, node: JsonNode) -> Json:
         node["type"].one_of(("field",))
         header, name = self.objects.field(node["value"])
-        found = self.objects.headers[header].type.by_name.get(name)
-        if found is None or not found.varbit:
+        field = self.objects.headers[header].type.by_name.get(name)
+        if field is None or not field.varbit:
             raise node["value"].wrong(f"{header}.{name} is no varbit field")
         return {"type": "field", "value": (header, name)}
 

@@ -16,9 +16,9 @@ _TRANSITIONS = ("default", "hexstr", "parse_vset")
 
 def _chosen(root: JsonNode, section: str, name: str) -> JsonNode | None:
     """Of several, the one with the architecture's name counts; the only one may have any."""
-    found = root.list(section)
-    named = [n for n in found if n.get("name") is not None and n["name"].value == name]
-    return (named or found or [None])[0]
+    items = root.list(section)
+    named = [n for n in items if n.get("name") is not None and n["name"].value == name]
+    return (named or items or [None])[0]
 
 
 def read_parser(root: JsonNode, objects: Objects) -> tuple[str | None, dict[str, ParseState]]:
@@ -87,10 +87,10 @@ def _extracted(node: JsonNode, objects: Objects, *, with_length: bool) -> Json:
         header = resolve(value, "header", objects.headers)
         if header.metadata:
             raise value.wrong(f"{header.name} is metadata")
-        type_, found = header.type, header.name
+        type_, into = header.type, header.name
     elif kind == "stack":
         stack = resolve(value, "header stack", objects.stacks)
-        type_, found = stack.type, stack.name
+        type_, into = stack.type, stack.name
     else:
         name, member = value.items(2)
         unions = resolve(name, "header union stack", objects.union_stacks)
@@ -98,13 +98,13 @@ def _extracted(node: JsonNode, objects: Objects, *, with_length: bool) -> Json:
         if member.name() not in first.names:
             raise member.unknown(f"member of {first.name}", first.names)
         header = first.members[first.names.index(member.name())]
-        type_, found = objects.headers[header].type, (unions.name, member.name())
+        type_, into = objects.headers[header].type, (unions.name, member.name())
     if type_.name in objects.lengths and not with_length:
-        return {"type": kind, "value": found}
+        return {"type": kind, "value": into}
     if (type_.varbit is not None) != with_length:
         wanted = "extract_VL" if type_.varbit else "extract"
         raise node.wrong(f"header type {type_.name} wants {wanted}")
-    return {"type": kind, "value": found}
+    return {"type": kind, "value": into}
 
 
 def _lookahead(node: JsonNode) -> Json:

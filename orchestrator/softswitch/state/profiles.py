@@ -147,8 +147,8 @@ class ProfileStore(Named):
     def member(self, ident: int, code: int = rpc_code.NOT_FOUND) -> Member:
         member = self.members.get(ident)
         if member is None:
-            known = listed(str(i) for i in sorted(self.members)[:20])
-            raise self.error(code, f"member {ident} does not exist (existing: {known})")
+            members = listed(str(i) for i in sorted(self.members)[:20])
+            raise self.error(code, f"member {ident} does not exist (existing: {members})")
         return member
 
     def insert_member(self, ident: int, a: int, args: Args, source: p4r.Action) -> None:
@@ -186,8 +186,8 @@ class ProfileStore(Named):
     def group(self, ident: int, code: int = rpc_code.NOT_FOUND) -> SelectorGroup:
         group = self.groups.get(ident)
         if group is None:
-            known = listed(str(i) for i in sorted(self.groups)[:20])
-            raise self.error(code, f"group {ident} does not exist (existing: {known})")
+            groups = listed(str(i) for i in sorted(self.groups)[:20])
+            raise self.error(code, f"group {ident} does not exist (existing: {groups})")
         return group
 
     def _membership(self, e: p4r.ActionProfileGroup, limit: int) -> dict[int, tuple[int, Watch]]:

@@ -133,7 +133,7 @@ class MatchTable:
     def search(self, key: Any) -> Entry:
         return self.miss
 
-    def remember(self, key: Any, found: Entry) -> None:
+    def remember(self, key: Any, entry: Entry) -> None:
         """What a look-up has found, for the next one.
 
         Hashes of integers and their tuples have no secret, so packets can be made whose keys all
@@ -144,7 +144,7 @@ class MatchTable:
         mark = hash(key)
         if mark not in self._hashes:
             self._hashes.add(mark)
-            self.memo[key] = found
+            self.memo[key] = entry
 
     def forget(self) -> None:
         """What look-ups have found."""
@@ -249,14 +249,14 @@ class LpmTable(MatchTable):
 
     def search(self, key: Any) -> Entry:
         value = self.pack(key)
-        found = self.miss
+        best = self.miss
         for mask, get in self.order:
             entry = get(value & mask)
             if entry is not None:
-                found = entry
+                best = entry
                 break
-        self.remember(key, found)
-        return found
+        self.remember(key, best)
+        return best
 
     def find(self, match: tuple[int, int]) -> Entry | None:
         group = self.by_length.get(match[1])
@@ -339,7 +339,7 @@ class TernaryTable(MatchTable):
 
     def search(self, key: Any) -> Entry:
         value = self.pack(key)
-        found: Entry = self.miss
+        winner: Entry = self.miss
         priority = -1
         seq = 0
         for mask, get, best in self.order:
@@ -353,13 +353,13 @@ class TernaryTable(MatchTable):
                     if not low <= (value >> shift & ones) <= high:
                         break
                 else:
-                    found = entry
+                    winner = entry
                     priority = entry.priority
                     seq = entry.seq
                     break
                 entry = entry.next
-        self.remember(key, found)
-        return found
+        self.remember(key, winner)
+        return winner
 
     def full_mask(self, mask: int, value: int, ranges: Ranges) -> tuple[int, int]:
         """(mask, value) with the leading bits that each range fixes added."""

@@ -27,8 +27,8 @@ def put(folder: Path, data: bytes) -> str:
 
 def bundles(folder: Path) -> list[Path]:
     """What a CLE's folder has; InputError for a file that is not what its name says."""
-    found = sorted((folder / "archive").glob(f"*{_SUFFIX}"))
-    for path in found:
+    paths = sorted((folder / "archive").glob(f"*{_SUFFIX}"))
+    for path in paths:
         if hashlib.sha256(read_regular(path, str(path))).hexdigest() != path.stem:
             raise InputError(f"{path}: is not the bundle that was archived under this digest")
-    return found
+    return paths

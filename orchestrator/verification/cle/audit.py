@@ -43,24 +43,24 @@ def audit(
     end: bytes | None = None
     for path in segment_files(folder) if segments is None else segments:
         try:
-            for found in read_segment(path):
-                match found:
+            for item in read_segment(path):
+                match item:
                     case Start():
                         if end is None:
-                            first = found.index + 1
-                            reached[found.index] = found.hash
-                        elif (found.index, found.hash) != (last, end):
+                            first = item.index + 1
+                            reached[item.index] = item.hash
+                        elif (item.index, item.hash) != (last, end):
                             problems.append(f"{path}: does not go on where the one before it ends")
-                        last, end = found.index, found.hash
+                        last, end = item.index, item.hash
                     case LogEntry():
-                        last = found.index
+                        last = item.index
                     case Head():
-                        if not found.is_of(public):
+                        if not item.is_of(public):
                             problems.append(
-                                f"{path}: the seal of entry {found.index} is not the CLE's"
+                                f"{path}: the seal of entry {item.index} is not the CLE's"
                             )
-                        sealed, end = found.index, found.hash
-                        reached[found.index] = found.hash
+                        sealed, end = item.index, item.hash
+                        reached[item.index] = item.hash
         except Damaged as error:
             problems += error.problems
             break
@@ -91,9 +91,7 @@ def newest(folder: Path) -> list[Path]:
     """The newest segment that says how far points' records are taken, and later ones; else all."""
     files = segment_files(folder)
     for at in range(len(files) - 1, -1, -1):
-        first = next(
-            (found for found in read_segment(files[at]) if isinstance(found, LogEntry)), None
-        )
+        first = next((item for item in read_segment(files[at]) if isinstance(item, LogEntry)), None)
         if first is not None and says_how_far(first):
             return files[at:]
     return files
@@ -103,9 +101,9 @@ def entries(folder: Path, segments: Iterable[Path] | None = None) -> Iterator[Lo
     """The sealed entries of a log, or of the segments given, in order; Damaged where it breaks."""
     for path in segment_files(folder) if segments is None else segments:
         waiting: list[LogEntry] = []
-        for found in read_segment(path):
-            if isinstance(found, LogEntry):
-                waiting.append(found)
-            elif isinstance(found, Head):
+        for item in read_segment(path):
+            if isinstance(item, LogEntry):
+                waiting.append(item)
+            elif isinstance(item, Head):
                 yield from waiting
                 waiting.clear()

@@ -87,8 +87,8 @@ def query(folder: Path, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         base.execute("SET enable_external_access = false")
         base.execute("SET lock_configuration = true")
         try:
-            found = base.execute(sql)
-            return [column[0] for column in found.description or ()], found.fetchall()
+            result = base.execute(sql)
+            return [column[0] for column in result.description or ()], result.fetchall()
         except duckdb.Error as error:
             raise InputError(f"query: {error}") from None
 
@@ -98,13 +98,13 @@ def _sealed(path: Path) -> tuple[list[_Row], str]:
     rows: list[_Row] = []
     waiting: list[LogEntry] = []
     end = ""
-    for found in read_segment(path):
-        if isinstance(found, LogEntry):
-            waiting.append(found)
-        elif isinstance(found, Head):
+    for item in read_segment(path):
+        if isinstance(item, LogEntry):
+            waiting.append(item)
+        elif isinstance(item, Head):
             rows += ((e, r) for e in waiting for r in _records(e))
             waiting.clear()
-            end = found.hash.hex()
+            end = item.hash.hex()
     return rows, end
 
 

@@ -87,9 +87,9 @@ class Intake:
         """Called with every head, before its batches are acknowledged."""
         self._thread = threading.Thread(target=self._write, name="cle", daemon=True)
 
-    def start(self, known: list[LogEntry]) -> None:
+    def start(self, entries: list[LogEntry]) -> None:
         """Begin to write; `known` is what the log has already."""
-        for entry in known:
+        for entry in entries:
             for data in records.split(entry.payload):
                 self._advance(*HEADER.unpack_from(data)[4:7])
             for said in _how_far(entry):
@@ -110,23 +110,23 @@ class Intake:
         parts = list(records.split(payload))
         if not parts:
             raise InputError("a batch has no record")
-        found = [records.read(data) for data in parts]
-        if len({(record.point, record.boot) for record in found}) > 1:
+        batch = [records.read(data) for data in parts]
+        if len({(record.point, record.boot) for record in batch}) > 1:
             raise InputError("a batch has records of one boot of one point")
-        if found[0].point == point_id(NAME):
+        if batch[0].point == point_id(NAME):
             raise InputError(f"point '{NAME}' is the CLE's own, and it speaks for itself")
-        if any(later.sequence <= one.sequence for one, later in pairwise(found)):
+        if any(later.sequence <= one.sequence for one, later in pairwise(batch)):
             raise InputError("the records of a batch are not in their order")
         with self._turn:
             if self._ending:
                 raise TooMuch("the CLE ends")
             if len(self._waiting) >= WAITING:
                 raise TooMuch(f"{WAITING} batches wait for the disk; send it again later")
-            known = self._known(found[0], len(found))
-            at = next((at for at, one in enumerate(found) if one.sequence >= known), len(found))
+            taken = self._known(batch[0], len(batch))
+            at = next((at for at, one in enumerate(batch) if one.sequence >= taken), len(batch))
             # What the log has already is acknowledged when all before it is on the disk.
             waiting = _Waiting(payload if not at else b"".join(parts[at:]), Future())
-            self._advance(found[-1].point, found[-1].boot, found[-1].sequence)
+            self._advance(batch[-1].point, batch[-1].boot, batch[-1].sequence)
             self._waiting.append(waiting)
             self._turn.notify()
         return waiting.answer

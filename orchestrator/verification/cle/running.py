@@ -56,9 +56,9 @@ def run(
     log = Log(log_folder(folder), key, segment_bytes=terms.segment_bytes)
     try:
         recent = newest(log_folder(folder))
-        found = audit(log_folder(folder), public_text(key), segments=recent)
-        if found.problems:
-            raise InputError(found.problems)
+        audited = audit(log_folder(folder), public_text(key), segments=recent)
+        if audited.problems:
+            raise InputError(audited.problems)
         intake = Intake(log, rate=terms.rate)
         with (folder / HEADS).open("ab", buffering=0) as published:
             publisher = _Publisher(published.fileno())

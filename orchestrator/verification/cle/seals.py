@@ -38,9 +38,9 @@ class Head:
     signature: bytes
 
     @classmethod
-    def sealed(cls, index: int, found: bytes, wall_us: int, key: Ed25519PrivateKey) -> Head:
+    def sealed(cls, index: int, chain_hash: bytes, wall_us: int, key: Ed25519PrivateKey) -> Head:
         """A head that the CLE stands for."""
-        return cls(index, found, wall_us, key.sign(_message(index, found, wall_us)))
+        return cls(index, chain_hash, wall_us, key.sign(_message(index, chain_hash, wall_us)))
 
     def is_of(self, public: str) -> bool:
         """Whether the CLE with this public key signed it."""
@@ -64,14 +64,14 @@ def chained(before: bytes, head: bytes, payload: bytes) -> bytes:
 
 def read_heads(path: Path) -> list[Head]:
     """The heads of a file that somebody kept, one JSON object a line; a line cut short is none."""
-    found: list[Head] = []
+    heads: list[Head] = []
     text = read_regular(path, str(path)).decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(keepends=True), 1):
         if not line.endswith("\n"):
             break
         try:
             raw = cast("dict[str, Any]", json.loads(line))
-            found.append(
+            heads.append(
                 Head(
                     int(raw["index"]),
                     bytes.fromhex(raw["hash"]),
@@ -81,21 +81,21 @@ def read_heads(path: Path) -> list[Head]:
             )
         except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f"{path}:{number}: is no head of a log") from None
-    return found
+    return heads
 
 
 def two_stories(heads: Iterable[Head], public: str) -> list[tuple[Head, Head]]:
     """Pairs of heads that one CLE signed and no one log has: of the same index, but not the same."""
     first: dict[int, Head] = {}
-    found: list[tuple[Head, Head]] = []
+    pairs: list[tuple[Head, Head]] = []
     for head in heads:
         if not head.is_of(public):
             continue
         other = first.setdefault(head.index, head)
         if other.hash != head.hash:
-            found.append((other, head))
-    return found
+            pairs.append((other, head))
+    return pairs
 
 
-def _message(index: int, found: bytes, wall_us: int) -> bytes:
-    return PURPOSE + _SAID.pack(index, wall_us) + found
+def _message(index: int, chain_hash: bytes, wall_us: int) -> bytes:
+    return PURPOSE + _SAID.pack(index, wall_us) + chain_hash

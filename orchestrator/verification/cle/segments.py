@@ -72,17 +72,17 @@ def read_segment(path: Path) -> Iterator[Start | LogEntry | Head]:
         raw = file.read(_START.size)
         if len(raw) < _START.size:
             return
-        magic, number, index, found = _START.unpack(raw)
+        magic, number, index, chain_hash = _START.unpack(raw)
         if magic != MAGIC:
             raise Damaged(f"{path}: does not begin as a segment")
-        yield Start(number, index, found)
+        yield Start(number, index, chain_hash)
         while (kind := file.read(1)) in (b"E", b"S"):
             if kind == b"S":
                 rest = file.read(_SEAL.size - 1)
                 if len(rest) < _SEAL.size - 1:
                     return
                 _, told, wall_us, hashed, signature = _SEAL.unpack(kind + rest)
-                if (told, hashed) != (index, found):
+                if (told, hashed) != (index, chain_hash):
                     raise Damaged(f"{path}: a seal of entry {told} does not fit what is before it")
                 yield Head(told, hashed, wall_us, signature)
                 continue
@@ -96,7 +96,7 @@ def read_segment(path: Path) -> Iterator[Start | LogEntry | Head]:
                 return
             if told != index + 1 or len(payload) != size:
                 raise Damaged(f"{path}: entry {told} follows entry {index}")
-            index, found = told, chained(found, head, payload)
+            index, chain_hash = told, chained(chain_hash, head, payload)
             yield LogEntry(index, received_us, payload)
         if kind:
             raise Damaged(f"{path}: behind entry {index} is neither an entry nor a seal")
@@ -134,17 +134,17 @@ class Log:
             self._next()
         file = self._file
         assert file is not None
-        index, found = self.head.index, self.head.hash
+        index, chain_hash = self.head.index, self.head.hash
         parts: list[bytes] = []
         for payload in payloads:
             if not 0 < len(payload) <= MOST_PAYLOAD:
                 raise InputError(f"a payload has {len(payload)} bytes; 1 to {MOST_PAYLOAD} go")
             index += 1
             head = _ENTRY.pack(b"E", len(payload), index, wall_us)
-            found = chained(found, head, payload)
+            chain_hash = chained(chain_hash, head, payload)
             parts += (head, payload)
-        sealed = Head.sealed(index, found, wall_us, self._key)
-        parts.append(_SEAL.pack(b"S", index, wall_us, found, sealed.signature))
+        sealed = Head.sealed(index, chain_hash, wall_us, self._key)
+        parts.append(_SEAL.pack(b"S", index, wall_us, chain_hash, sealed.signature))
         data = b"".join(parts)
         try:
             _write(file, data)
@@ -184,15 +184,15 @@ class Log:
             head: Head | None = None
             end = at = 0
             try:
-                for found in read_segment(last):
-                    match found:
+                for item in read_segment(last):
+                    match item:
                         case Start():
-                            start, at = found, _START.size
+                            start, at = item, _START.size
                         case LogEntry():
-                            at += _ENTRY.size + len(found.payload)
+                            at += _ENTRY.size + len(item.payload)
                         case Head():
                             at += _SEAL.size
-                            head, end = found, at
+                            head, end = item, at
             except Damaged:
                 # After a loss of power anything may stand where nothing was synced. Where a seal of
                 # ours stands behind it, it was acknowledged.
@@ -238,9 +238,9 @@ def _sealed_behind(path: Path, end: int, key: Ed25519PrivateKey) -> bool:
     data = path.read_bytes()
     at = data.find(b"S", end)
     while 0 <= at <= len(data) - _SEAL.size:
-        _, index, wall_us, found, signature = _SEAL.unpack_from(data, at)
+        _, index, wall_us, sealed_hash, signature = _SEAL.unpack_from(data, at)
         plausible = index < 1 << 48 and wall_us < 1 << 56
-        if plausible and Head(index, found, wall_us, signature).is_of(public):
+        if plausible and Head(index, sealed_hash, wall_us, signature).is_of(public):
             return True
         at = data.find(b"S", at + 1)
     return False

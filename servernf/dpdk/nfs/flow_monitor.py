@@ -23,11 +23,11 @@ def flow_monitor(config: Fields, making: Making) -> bytes:
     packets, octets = making.counted("packets"), making.counted("bytes")
 
     def metrics() -> dict[str, int]:
-        found = {"flows": flows.counts.count, **nf.state.counts}
+        counted = {"flows": flows.counts.count, **nf.state.counts}
         for size, key, count in _largest(making, nf.top):
             name = flow_name(key)
-            found |= {f"{name}.packets": count, f"{name}.bytes": size}
-        return found
+            counted |= {f"{name}.packets": count, f"{name}.bytes": size}
+        return counted
 
     making.metrics = metrics
     return struct.pack("=IQ3I", nf.max_flows, nf.idle_us, packets, octets, flows.number)

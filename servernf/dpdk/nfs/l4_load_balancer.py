@@ -83,12 +83,12 @@ def l4_load_balancer(config: Fields, making: Making) -> bytes:
     backends: list[bytes] = []
     virtual: dict[int, dict[int, int]] = {4: {}, 6: {}}
     real: dict[int, dict[int, int]] = {4: {}, 6: {}}
-    for (version, protocol, address, port), found in nf.services.items():
+    for (version, protocol, address, port), service in nf.services.items():
         may = _MAY[protocol == TCP]
         virtual[version][address] = virtual[version].get(address, 0) | may
-        numbers = version, protocol, port, len(backends), len(found), 0
+        numbers = version, protocol, port, len(backends), len(service), 0
         services.append(words(address) + struct.pack("=6I", *numbers))
-        for backend in found:
+        for backend in service:
             real[version][backend.address] = real[version].get(backend.address, 0) | may
             health = judged.get((version, *backend.end)) if protocol == TCP else None
             at = _NOT_JUDGED
@@ -112,5 +112,5 @@ def l4_load_balancer(config: Fields, making: Making) -> bytes:
 
 
 def _may_be(protocols: dict[int, int]) -> bytes:
-    found: Iterable[tuple[int, int]] = protocols.items()
-    return addresses(found)
+    wanted: Iterable[tuple[int, int]] = protocols.items()
+    return addresses(wanted)

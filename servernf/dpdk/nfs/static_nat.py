@@ -16,8 +16,8 @@ def static_nat(config: Fields, making: Making) -> bytes:
         inside, outside = pair.address("inside"), pair.address("outside")
         assert inside is not None
         assert outside is not None
-        for port, known, other in (("inside", inside, outside), ("outside", outside, inside)):
-            tables.setdefault((port, known.version), []).append((int(known), len(written)))
+        for port, own, other in (("inside", inside, outside), ("outside", outside, inside)):
+            tables.setdefault((port, own.version), []).append((int(own), len(written)))
             written.append(words(int(other)))
     said = (
         addresses(tables.get((port, version), ()))

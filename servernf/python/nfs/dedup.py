@@ -132,11 +132,11 @@ def _is_bare_tcp(packet: PacketView) -> bool:
 
 def _digest(packet: PacketView) -> bytes:
     data, l3 = packet.data, packet.l3
-    found = blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     if packet.version == 4:
-        found.update(data[l3 : l3 + 1] + data[l3 + 2 : l3 + 8])
-        found.update(data[l3 + 9 : l3 + 10] + data[l3 + 12 : packet.end])
+        digest.update(data[l3 : l3 + 1] + data[l3 + 2 : l3 + 8])
+        digest.update(data[l3 + 9 : l3 + 10] + data[l3 + 12 : packet.end])
     else:
-        found.update(bytes((data[l3 + 1] & 0x0F,)) + data[l3 + 2 : l3 + 7])
-        found.update(data[l3 + 8 : packet.end])
-    return found.digest()
+        digest.update(bytes((data[l3 + 1] & 0x0F,)) + data[l3 + 2 : l3 + 7])
+        digest.update(data[l3 + 8 : packet.end])
+    return digest.digest()

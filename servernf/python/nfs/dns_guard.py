@@ -136,13 +136,13 @@ class DnsGuard(NetworkFunction):
             query.question, query.asked_us = new.question, new.asked_us
 
     def _is_asked(self, key: bytes, question: bytes, rcode: int, now_us: int) -> bool:
-        known = self._queries.get(key)
-        if known is None or known.asked_us + self._timeout_us <= now_us:
+        query = self._queries.get(key)
+        if query is None or query.asked_us + self._timeout_us <= now_us:
             return False
         # A server that could not read the question need not repeat it.
-        if (question and question != known.question) or not (question or rcode):
+        if (question and question != query.question) or not (question or rcode):
             return False
-        self._queries.remove(known)
+        self._queries.remove(query)
         return True
 
 

@@ -30,18 +30,18 @@ class HashLb(NetworkFunction):
             virtual = item.address("address")
             by_ports = item.choice("hash", ("addresses", "ports"), "addresses") == "ports"
             backends: list[tuple[Address, int]] = []
-            for found in item.objects("backends"):
-                address, weight = found.address("address"), found.integer("weight", 1, 100, 1)
-                found.only_known()
+            for backend in item.objects("backends"):
+                address, weight = backend.address("address"), backend.integer("weight", 1, 100, 1)
+                backend.only_known()
                 if address is None or virtual is None:
                     continue
                 key = address.version, int(address)
                 if address.version != virtual.version:
-                    found.problem(
+                    backend.problem(
                         "address", f"{address} is not of the virtual address's IP version"
                     )
                 elif key in self.virtual_of:
-                    found.problem("address", f"{address} is an earlier backend")
+                    backend.problem("address", f"{address} is an earlier backend")
                 self.virtual_of[key] = int(virtual)
                 backends.append((address, weight))
             item.only_known()

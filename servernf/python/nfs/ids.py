@@ -71,12 +71,12 @@ class _Rules:
                 watched[low : high + 1] = b"\x01" * (high - low + 1)
         self.watched = bytes(watched)
 
-    def search(self, data: bytes | bytearray, known: int) -> Iterator[Signature]:
+    def search(self, data: bytes | bytearray, searched: int) -> Iterator[Signature]:
         """What is found in `data`, its last byte behind the first `known` ones."""
-        for number in self._matcher.search(data, known):
+        for number in self._matcher.search(data, searched):
             yield self._exact[number]
         if self._folded:
-            for number in self._folded_matcher.search(data.lower(), known):
+            for number in self._folded_matcher.search(data.lower(), searched):
                 yield self._folded[number]
 
 
@@ -190,10 +190,10 @@ class Ids(StreamFunction):
         return True
 
     def _matches(
-        self, rules: _Rules, data: bytes | bytearray, known: int, packet: PacketView
+        self, rules: _Rules, data: bytes | bytearray, searched: int, packet: PacketView
     ) -> bool:
         """Search `data` behind its first `known` bytes; whether the packet must be dropped."""
-        for signature in rules.search(data, known):
+        for signature in rules.search(data, searched):
             if signature.concerns(packet.source_port, packet.destination_port):
                 self.count(f"alert.{signature.number}")
                 text, rule, drops = signature.msg, signature.rule, signature.drops
@@ -228,9 +228,9 @@ def _signature(fields: Fields, action: str, rule: str) -> Signature:
     except ValueError as error:
         fields.problem("content", str(error))
     ports = [
-        found
+        bounds
         for index, item in enumerate(fields.items("ports", required=False))
-        if (found := fields.as_port_range(f"ports[{index}]", item)) is not None
+        if (bounds := fields.as_port_range(f"ports[{index}]", item)) is not None
     ]
     to = fields.choice("to", ("any", "server", "client"), "any")
     nocase = fields.boolean("nocase") or False

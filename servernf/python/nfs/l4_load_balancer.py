@@ -205,8 +205,8 @@ class L4LoadBalancer(NetworkFunction):
             version = address.version if address is not None else 0
             backends = [
                 backend
-                for found in item.objects("backends")
-                if (backend := _backend(found, version)) is not None
+                for item_backend in item.objects("backends")
+                if (backend := _backend(item_backend, version)) is not None
             ]
             item.only_known()
             if address is None:
@@ -356,8 +356,8 @@ class L4LoadBalancer(NetworkFunction):
         packet.set_destination(connection.backend.address, connection.backend.port)
 
     def _return(self, packet: PacketView, now_us: int) -> None:
-        found = self._find_reply(flow_key(packet, inside=True))
-        connection = self._current(found, now_us)
+        forward = self._find_reply(flow_key(packet, inside=True))
+        connection = self._current(forward, now_us)
         if connection is not None:
             connection.used_us = now_us
             self._answer(connection, packet, now_us)
@@ -386,10 +386,10 @@ class L4LoadBalancer(NetworkFunction):
 
     def _knows(self, connection: _Connection) -> bool:
         """Whether a connection of another configuration is one of this, too."""
-        known = self._is_served(connection)
-        if known:
+        served = self._is_served(connection)
+        if served:
             connection.known_to = self._mark
-        return known
+        return served
 
     def _is_served(self, connection: _Connection) -> bool:
         wanted = connection.backend.end

@@ -174,18 +174,18 @@ class Napt(NetworkFunction):
         self._datagrams.tidy(now_us)
 
     def _addresses(self, config: Fields, key: str) -> list[int]:
-        found: list[int] = []
+        addresses: list[int] = []
         for index, item in enumerate(config.items(key)):
             address = config.as_address(f"{key}[{index}]", item)
             if isinstance(address, IPv4Address):
-                found.append(int(address))
+                addresses.append(int(address))
             elif address is not None:
                 config.problem(f"{key}[{index}]", f"must be IPv4, not {address}")
-        if config.has(key) and not found:
+        if config.has(key) and not addresses:
             config.problem(key, "needs at least one IPv4 address")
-        if len(set(found)) < len(found):
+        if len(set(addresses)) < len(addresses):
             config.problem(key, "an address is given twice")
-        return found
+        return addresses
 
     def hash_of_answer(self, packet: PacketView, port: str) -> int | None:
         destination, number = packet.destination, packet.destination_port
@@ -408,28 +408,28 @@ class Napt(NetworkFunction):
         """The quoted packet went to an inside host: its destination is the mapping's inside."""
         quote = quote_of(packet)
         assert quote is not None
-        found = self._quoted(
+        quoted = self._quoted(
             self._find_inside, quote, quote.destination, quote.destination_port, now_us
         )
-        if found is None:
+        if quoted is None:
             return DROP
-        translate(packet, quote, found.outside, found.outside_port, source=False)
-        packet.set_source(found.outside)
+        translate(packet, quote, quoted.outside, quoted.outside_port, source=False)
+        packet.set_source(quoted.outside)
         return OUTSIDE
 
     def _error_from_outside(self, packet: PacketView, now_us: int) -> str | None:
         """The quoted packet came from an inside host: its source is the mapping's outside."""
         quote = quote_of(packet)
         assert quote is not None
-        found = self._quoted(self._find_outside, quote, quote.source, quote.source_port, now_us)
-        if found is None:
+        quoted = self._quoted(self._find_outside, quote, quote.source, quote.source_port, now_us)
+        if quoted is None:
             return DROP
-        if found.outside != packet.destination:
+        if quoted.outside != packet.destination:
             return self.drop("unmapped")
-        if self._filters and not self._permits(found, quote.destination, quote.destination_port):
+        if self._filters and not self._permits(quoted, quote.destination, quote.destination_port):
             return self.drop("filtered")
-        translate(packet, quote, found.inside, found.inside_port, source=True)
-        packet.set_destination(found.inside)
+        translate(packet, quote, quoted.inside, quoted.inside_port, source=True)
+        packet.set_destination(quoted.inside)
         return INSIDE
 
     def _quoted(

@@ -97,9 +97,9 @@ class Router(NetworkFunction):
         # Longest first, as (shift that leaves the first bits, table).
         self._tables = {
             version: [
-                (bits - length, table) for length, table in sorted(found.items(), reverse=True)
+                (bits - length, table) for length, table in sorted(routes.items(), reverse=True)
             ]
-            for (version, found), bits in zip(tables.items(), (32, 128), strict=True)
+            for (version, routes), bits in zip(tables.items(), (32, 128), strict=True)
         }
         self._cache: dict[bytes, Route | None] = {}
         """By destination."""
@@ -117,9 +117,9 @@ class Router(NetworkFunction):
     @property
     def pace(self) -> Pace:
         """Of errors."""
-        found = self._pace.get(0)
-        assert found is not None
-        return found
+        default = self._pace.get(0)
+        assert default is not None
+        return default
 
     def _read_errors(self, errors: Fields) -> None:
         for index, text in enumerate(errors.items("addresses")):

@@ -180,8 +180,8 @@ class StatefulFirewall(NetworkFunction):
             return OTHER[port] if self.non_ip_passes else self.drop("not_ip")
         inside = port == INSIDE
         if packet.later_fragment:
-            known = self._fragments.get(fragment_key(packet, port))
-            passes = known is not None and now_us < known.expires_us
+            fragment = self._fragments.get(fragment_key(packet, port))
+            passes = fragment is not None and now_us < fragment.expires_us
             return OTHER[port] if passes else self.drop("fragment")
         if not self._passes(packet, inside, now_us):
             return None

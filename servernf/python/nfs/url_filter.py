@@ -123,8 +123,8 @@ class UrlFilter(StreamFunction):
 
     def _action(self, request: Request) -> tuple[str, str]:
         """The severest of what is to be done with the paths that servers may read, and whose it is."""
-        found = [self._action_of(request.host, path) for path in request.readings()]
-        return max(found, key=lambda done: _SEVERITY.index(done[0]), default=("permit", ""))
+        actions = [self._action_of(request.host, path) for path in request.readings()]
+        return max(actions, key=lambda done: _SEVERITY.index(done[0]), default=("permit", ""))
 
     def _action_of(self, host: bytes, path: bytes) -> tuple[str, str]:
         for rule in self._rules:

@@ -167,29 +167,29 @@ class Arrivals:
         scope = vnf.StateScope()
         scope.CopyFrom(request.scope)
         buckets_of(scope)
-        found = Announced(request.secret, request.source, frozenset(request.nfs), scope)
-        self._host.jobs.do(lambda: self._announce(request.id, found))
+        announced = Announced(request.secret, request.source, frozenset(request.nfs), scope)
+        self._host.jobs.do(lambda: self._announce(request.id, announced))
 
-    def _announce(self, name: str, found: Announced) -> None:
+    def _announce(self, name: str, announced: Announced) -> None:
         self._announced.pop(name, None)
-        self._announced[name] = found
+        self._announced[name] = announced
         over = [name for name in self._announced if name not in self.taken]
         for name in over[: max(0, len(self._announced) - _MOST_ANNOUNCED)]:
             del self._announced[name]
 
     def check(self, request: vnf.PushStateRequest, by: str) -> Announced:
         """What was announced of a part that another worker sends; Refused: it was not."""
-        found = self._announced.get(request.id)
+        announced = self._announced.get(request.id)
         if (
-            found is None
-            or not compare_digest(found.secret, request.secret)
-            or (by and by != found.source)
+            announced is None
+            or not compare_digest(announced.secret, request.secret)
+            or (by and by != announced.source)
         ):
             raise Refused(
                 f"id: no controller has announced transfer {quoted(request.id)} of yours"
                 " (expectState)"
             )
-        return found
+        return announced
 
     def pushed(self, request: vnf.PushStateRequest, by: str = "") -> vnf.PushStateResponse:
         """pushState: a part of a transfer that another worker sends; `by`: whom its certificate is made

@@ -129,7 +129,7 @@ class Arriving:
             state.discard(_by_table(self._keys.pop((nf, group), ())))
         read = [decode(data, lambda _: state.layouts) for data in batches]
         count = state.enter(read, now_us)
-        found: dict[int | None, list[tuple[str, Any]]] = {}
+        by_group: dict[int | None, list[tuple[str, Any]]] = {}
         for batch in read:
             declared = state.tables.get(batch.table)
             if declared is None or declared.kind.flow_of is None:
@@ -137,13 +137,13 @@ class Arriving:
             for record in batch.records:
                 key = declared.kind.unpack_key(record.key)
                 flow = declared.kind.flow_of(key, declared.table.records[key])
-                found.setdefault(buckets.group_of(flow), []).append((batch.table, key))
-        if found.keys() - set(groups):
-            for keys in found.values():
+                by_group.setdefault(buckets.group_of(flow), []).append((batch.table, key))
+        if by_group.keys() - set(groups):
+            for keys in by_group.values():
                 state.discard(_by_table(keys))
             raise InputError("chunk.batches: a record is of none of the chunk's groups")
         for group in groups:
-            self._keys[nf, group] = found.get(group, [])
+            self._keys[nf, group] = by_group.get(group, [])
         return count
 
     def enter_all(
@@ -179,7 +179,7 @@ class Arriving:
 
 
 def _by_table(keys: Sequence[tuple[str, Any]]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
+    by_table: dict[str, list[Any]] = {}
     for name, key in keys:
-        found.setdefault(name, []).append(key)
-    return found
+        by_table.setdefault(name, []).append(key)
+    return by_table

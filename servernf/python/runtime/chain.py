@@ -225,11 +225,11 @@ def _check_existing(tables: Tables, plan: Plan, *, update: bool) -> None:
         if plan.remote is not None:
             wanted_hops[plan.remote.key] = plan.remote.peer
         for key, following in wanted_hops.items():
-            known = tables.classifiers.get(key)
-            if isinstance(following, Peer) and isinstance(known, Out):
-                same = known.peer == following
+            existing = tables.classifiers.get(key)
+            if isinstance(following, Peer) and isinstance(existing, Out):
+                same = existing.peer == following
             else:
-                same = known is None or known == following
+                same = existing is None or existing == following
             if not same:
                 clashes.append(
                     f"{key[0]}: {path_text(path)} by port {key[2]} leads elsewhere already;"
@@ -241,18 +241,18 @@ def _check_existing(tables: Tables, plan: Plan, *, update: bool) -> None:
 
 def reachable(tables: Tables, path: int, start: str) -> set[str]:
     """NFs that packets of a path come to from this one (itself included)."""
-    found: set[str] = set()
+    reached: set[str] = set()
     todo = [start]
     while todo:
         nf = todo.pop()
-        if nf in found or nf not in tables.instances:
+        if nf in reached or nf not in tables.instances:
             continue
-        found.add(nf)
+        reached.add(nf)
         for port in tables.instances[nf].nf.ports:
             following = tables.classifiers.get((nf, path, port))
             if isinstance(following, ToNf):
                 todo.append(following.nf)
-    return found
+    return reached
 
 
 def call_far(

@@ -78,7 +78,7 @@ class Changed:
             if not any(id(d.table) in mine for d in other.nf.state.tables.values()):
                 continue
             there = there or other.name == self.name
-            if not any(found is other for found in self._watched):
+            if not any(watched is other for watched in self._watched):
                 self._watched.append(other)
                 watch(other, self.notes)
         return there
@@ -97,10 +97,10 @@ class Changed:
 
     def scan(self) -> bool:
         """Look at some of what was there in the beginning; False: all has been looked at."""
-        found = list(islice(self._scan, _SCANNED))
-        for key in found:
+        scanned = list(islice(self._scan, _SCANNED))
+        for key in scanned:
             self._find(key)
-        return bool(found)
+        return bool(scanned)
 
     def gather(self) -> None:
         """What has changed until now is to go out."""

@@ -65,20 +65,20 @@ def followed(instance: Instance, others: Iterable[Instance]) -> Instance | None:
     Told by names alone, so it holds for an update, its undoing and their repetition alike.
     """
     same = (instance.type_name, base_name(instance.name))
-    found = [other for other in others if (other.type_name, base_name(other.name)) == same]
-    return found[-1] if found else None
+    followers = [other for other in others if (other.type_name, base_name(other.name)) == same]
+    return followers[-1] if followers else None
 
 
 def without(tables: Tables) -> Tables:
     """Chains that begin at, lead to or leave NFs which are no longer there go."""
-    known = tables.instances
+    instances = tables.instances
     return replace(
         tables,
-        entries={path: to for path, to in tables.entries.items() if to.nf in known},
+        entries={path: to for path, to in tables.entries.items() if to.nf in instances},
         classifiers={
             key: following
             for key, following in tables.classifiers.items()
-            if key[0] in known and (isinstance(following, Out) or following.nf in known)
+            if key[0] in instances and (isinstance(following, Out) or following.nf in instances)
         },
     )
 

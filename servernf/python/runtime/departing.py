@@ -54,9 +54,9 @@ class Notes(Watch):
 
     def taken(self) -> set[_Key]:
         """What was touched since this was last asked."""
-        found, self.touched = self.touched, set()
+        touched, self.touched = self.touched, set()
         self.evicted.clear()
-        return found
+        return touched
 
 
 class _Forgets(list[Any]):
@@ -86,7 +86,7 @@ def watch(instance: Instance, notes: Notes) -> None:
 
 def unwatch(instance: Instance, notes: Notes) -> None:
     """Tell it no longer."""
-    _tell(instance, tuple(found for found in instance.watchers if found is not notes))
+    _tell(instance, tuple(watcher for watcher in instance.watchers if watcher is not notes))
 
 
 def _tell(instance: Instance, watchers: tuple[Watch, ...]) -> None:
@@ -125,19 +125,19 @@ class _Leaving:
             if flow_of is None:
                 continue
             if record is not None:
-                found = buckets.group_of(flow_of(key, record))
-                if found is not None:
-                    self.keys.setdefault(found, set()).add((name, key))
-                    self.group[name, key] = found
-                    self.todo.add(found)
+                group = buckets.group_of(flow_of(key, record))
+                if group is not None:
+                    self.keys.setdefault(group, set()).add((name, key))
+                    self.group[name, key] = group
+                    self.todo.add(group)
             if (name, key) in self.group:
                 self.todo.add(self.group[name, key])
 
     def vanished(self) -> None:
         """Groups of which a record is no longer there are sent again."""
         self.todo |= {
-            found
-            for (name, key), found in self.group.items()
+            noted
+            for (name, key), noted in self.group.items()
             if key not in self.tables[name].table.records
         }
 
@@ -155,11 +155,11 @@ class _Leaving:
 
     def by_table(self, groups: Iterable[int]) -> dict[str, list[Any]]:
         """Keys of groups by table."""
-        found: dict[str, list[Any]] = {}
+        by_table: dict[str, list[Any]] = {}
         for group in groups:
             for name, key in self.keys.get(group, ()):
-                found.setdefault(name, []).append(key)
-        return found
+                by_table.setdefault(name, []).append(key)
+        return by_table
 
 
 class Leaving(Protocol):
@@ -220,8 +220,8 @@ class Departing:
     def next(self, now_us: int) -> Chunk | None:
         """What to send next; None: all has been sent that was found so far. A chunk may be empty."""
         for leaving, scan in zip(self._leaving, self._scans, strict=True):
-            if found := list(islice(scan, _SCANNED)):
-                leaving.find(found, self._buckets)
+            if scanned := list(islice(scan, _SCANNED)):
+                leaving.find(scanned, self._buckets)
                 return Chunk(leaving.instance.name, (), ())
             if leaving.todo:
                 return leaving.chunk(now_us)

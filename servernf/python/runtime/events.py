@@ -47,15 +47,15 @@ class Events:
 
     def source(self, name: str, type_name: str) -> Source:
         """By which an instance tells; the next configuration of an NF goes on with its limits."""
-        found = self._sources.get(name)
-        if found is None:
-            found = Source(name, type_name, self._clock, self._put, self.rates)
-            self._sources[name] = found
-        return found
+        source = self._sources.get(name)
+        if source is None:
+            source = Source(name, type_name, self._clock, self._put, self.rates)
+            self._sources[name] = source
+        return source
 
     def forget(self, but: Collection[str]) -> None:
         """Instances other than these are gone."""
-        self._sources = {name: found for name, found in self._sources.items() if name in but}
+        self._sources = {name: source for name, source in self._sources.items() if name in but}
 
     def settle(self) -> None:
         """Tell of what has been suppressed; by the thread of the data path."""
@@ -75,17 +75,17 @@ class Events:
         cursor = max(cursor, self._first)
         start = min(max(cursor, end - size), end)
         lost = max(0, start - cursor)
-        found: list[vnf.Event] = []
+        events: list[vnf.Event] = []
         for number in range(start, end):
             event = ring[number % size]
             if event is None or event[0] != number:  # overwritten meanwhile
                 lost += 1
             elif not graphs or graph_of(event[2]) in graphs:
-                found.append(_message(event))
-                if len(found) == BATCH:
+                events.append(_message(event))
+                if len(events) == BATCH:
                     end = number + 1
                     break
-        return found, end, lost
+        return events, end, lost
 
     def _put(self, name: str, type_name: str, flow: ToldPacket | None, said: Said) -> None:
         number = self._next

@@ -64,7 +64,7 @@ class Gates:
         step = steps.get(int.from_bytes(frame[_PATH], "big"))
         if step is None or not self._packet.load(frame, TAG_BYTES):
             return False
-        reached = [found.instance.name for found in steps_behind(step)]
+        reached = [call.instance.name for call in steps_behind(step)]
         for gate in self.all:
             if not gate.nfs.isdisjoint(reached) and (
                 gate.buckets is None or is_of(step, self._packet, gate.buckets)
@@ -82,8 +82,8 @@ def is_of(step: CompiledCall, packet: PacketView, buckets: Buckets) -> bool:
     if step.port == INSIDE:
         return buckets.group(source, destination) is not None
     if buckets.key == "inside_address" and step.port == OUTSIDE:
-        for found in steps_behind(step):
-            answer = found.instance.nf.hash_of_answer(packet, found.port)
+        for call in steps_behind(step):
+            answer = call.instance.nf.hash_of_answer(packet, call.port)
             if answer is not None:
                 return buckets.holds(answer)
     return buckets.group(destination, source) is not None
@@ -91,11 +91,11 @@ def is_of(step: CompiledCall, packet: PacketView, buckets: Buckets) -> bool:
 
 def steps_behind(step: CompiledCall) -> list[CompiledCall]:
     """A step and all that follow on this worker, the nearest first."""
-    found: list[CompiledCall] = []
+    calls: list[CompiledCall] = []
     ways: list[CompiledCall | Exit] = [step]
     while ways:
         way = ways.pop(0)
-        if isinstance(way, CompiledCall) and way not in found:
-            found.append(way)
+        if isinstance(way, CompiledCall) and way not in calls:
+            calls.append(way)
             ways += way.next.values()
-    return found
+    return calls

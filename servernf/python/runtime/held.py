@@ -87,7 +87,7 @@ def read_held(
 
     `step_of` answers where packets of a path enter an instance by a port.
     """
-    found: list[tuple[Beside, Tagged]] = []
+    held: list[tuple[Beside, Tagged]] = []
     problems: list[str] = []
     for number, record in enumerate(records):
         due, path, label, context, entered, port, base, words, frame = HELD.unpack(record.body)
@@ -106,10 +106,10 @@ def read_held(
             )
             continue
         emitted = Emitted(names[1], parts[2], now_us - due)
-        found.append(((step, emitted, context), Tagged(parts[0], parts[1], path, label)))
+        held.append(((step, emitted, context), Tagged(parts[0], parts[1], path, label)))
     if problems:
         raise InputError(problems)
-    return found
+    return held
 
 
 def _packed(held: _Held, now_us: int) -> bytes:

@@ -70,9 +70,9 @@ class Load:
 
     def metrics(self) -> dict[str, int]:
         """By the names that queryMetrics tells; called from another thread."""
-        found = {"batches": self.batches, "full_batches": self.full_batches}
+        metrics = {"batches": self.batches, "full_batches": self.full_batches}
         if self._clock is not None:
-            found["busy_ns"] = time.clock_gettime_ns(self._clock)
+            metrics["busy_ns"] = time.clock_gettime_ns(self._clock)
         if (queue := self.queue()) is not None:
-            found["receive_queue_bytes"], found["receive_queue_limit"] = queue
-        return found
+            metrics["receive_queue_bytes"], metrics["receive_queue_limit"] = queue
+        return metrics

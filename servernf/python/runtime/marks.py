@@ -34,17 +34,17 @@ class Marks:
 
     def settle(self, tables: Tables) -> None:
         """Job: remember where exits lead."""
-        for found in tables.classifiers.values():
-            if isinstance(found, Out):
-                self._led[found.dst_mac] = None
-                self._led.move_to_end(found.dst_mac)
+        for step in tables.classifiers.values():
+            if isinstance(step, Out):
+                self._led[step.dst_mac] = None
+                self._led.move_to_end(step.dst_mac)
         while len(self._led) > _MOST:
             self._led.popitem(last=False)
 
     def taken(self) -> list[bytes]:
         """Job: what leaves now."""
-        found, self.waiting = self.waiting, []
-        return found
+        frames, self.waiting = self.waiting, []
+        return frames
 
     def mark(
         self, request: vnf.MarkLastInTransitRequest, tables: Tables

@@ -129,15 +129,15 @@ def status(worker: Worker, place: WorkerPlace, started_ns: int) -> vnf.Status:
 
 def variants(worker: Worker, request: vnf.VariantsRequest) -> vnf.VariantsResponse:
     """How the state of an instance can move or be doubled; nothing of one that has none."""
-    known = VARIANTS.get(request.operation)
-    if known is None:
+    variant = VARIANTS.get(request.operation)
+    if variant is None:
         raise InputError(f"operation: {unknown('operation', request.operation, sorted(VARIANTS))}")
     answer = vnf.VariantsResponse()
     instance = worker.instances.get(request.nf)
     if instance is None:
         raise NotFound(f"nf: no NF instance '{request.nf}'")
     if instance.nf.state.tables:
-        for name, measures in known.items():
+        for name, measures in variant.items():
             told = answer.variants[name]
             told.performance, told.accuracy, told.resources = measures
     return answer
@@ -145,7 +145,7 @@ def variants(worker: Worker, request: vnf.VariantsRequest) -> vnf.VariantsRespon
 
 def read_samples(worker: Worker, request: vnf.ReadSamplesRequest) -> vnf.ReadSamplesResponse:
     """Trajectory samples from a cursor on."""
-    found, cursor, lost = worker.read_samples(request.cursor, request.limit or MOST_SAMPLES)
+    taken, cursor, lost = worker.read_samples(request.cursor, request.limit or MOST_SAMPLES)
     samples = [
         vnf.Sample(
             graph=s.graph,
@@ -162,7 +162,7 @@ def read_samples(worker: Worker, request: vnf.ReadSamplesRequest) -> vnf.ReadSam
             digest=s.digest,
             reason=s.reason,
         )
-        for s in found
+        for s in taken
     ]
     return vnf.ReadSamplesResponse(samples=samples, cursor=cursor, lost=lost)
 

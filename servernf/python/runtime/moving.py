@@ -45,12 +45,12 @@ def import_state(
     frames: list[StateRecord] = [
         r for batch in read if batch.table == HELD.table for r in batch.records
     ]
-    found = read_held(instance.name, frames, now_us, partial(step_of, steps))
+    frames_held = read_held(instance.name, frames, now_us, partial(step_of, steps))
     tables = [batch for batch in read if batch.table != HELD.table]
     count = instance.nf.state.enter(tables, now_us)
-    for beside, tag in found:
+    for beside, tag in frames_held:
         held.hold(beside, tag)
-    return count + len(found)
+    return count + len(frames_held)
 
 
 def delete_state(instance: Instance, held: HeldFrames, scope: Scope) -> int:
@@ -79,11 +79,11 @@ def all_buckets(instances: Iterable[Instance]) -> Buckets | None:
     """
     listed = list(instances)
     for key in KEYS:
-        found = Buckets(key, 1, frozenset({0}))
+        everything = Buckets(key, 1, frozenset({0}))
         with suppress(InputError):
             for instance in listed:
-                instance.nf.state.check_divided(found.asks)
-            return found
+                instance.nf.state.check_divided(everything.asks)
+            return everything
     return None
 
 

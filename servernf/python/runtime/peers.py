@@ -132,11 +132,11 @@ class Peers:
             path = _socket(address)
             if path.parent == self.folder and path.name != "..":
                 return
-        known = sorted(self.addresses)
+        addresses = sorted(self.addresses)
         if self.folder is not None:
-            known.append(f"sockets in {self.folder}/")
+            addresses.append(f"sockets in {self.folder}/")
         raise InputError(
-            f"{where}: '{address}' is no peer of this worker (known: {', '.join(known) or 'none'})"
+            f"{where}: '{address}' is no peer of this worker (known: {', '.join(addresses) or 'none'})"
         )
 
 
@@ -207,7 +207,7 @@ class RemoteWorker:
     def _translated(self, error: grpc.RpcError) -> Exception:
         code: object = error.code() if isinstance(error, grpc.Call) else None
         text = str(error.details()) if isinstance(error, grpc.Call) else str(error)
-        for kind, known in CODES:
-            if code is known and kind is not Unreachable:
+        for kind, code_kind in CODES:
+            if code is code_kind and kind is not Unreachable:
                 return kind("\n".join(f"{self._address}: {line}" for line in text.splitlines()))
         return Unreachable(f"worker {self._address} does not answer: {text}")

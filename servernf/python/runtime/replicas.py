@@ -96,10 +96,10 @@ class Replica:
 
     def opened(self) -> bool:
         """Whether records have come or gone since this was last asked."""
-        found = any(changed.opened for changed in self.changed)
+        opened = any(changed.opened for changed in self.changed)
         for changed in self.changed:
             changed.opened = False
-        return found
+        return opened
 
     def lease_holds(self, now_us: int) -> bool:
         """Whether the standby has certainly not begun to send."""
@@ -108,9 +108,9 @@ class Replica:
     def chunk(self, now_us: int) -> vnf.StateDelta | None:
         """The next part of what has been gathered."""
         for changed in self.changed:
-            found = changed.chunk(now_us)
-            if found is not None:
-                return vnf.StateDelta(nfs=[found])
+            chunk = changed.chunk(now_us)
+            if chunk is not None:
+                return vnf.StateDelta(nfs=[chunk])
         return None
 
     def tell(self, part: vnf.PushStateRequest) -> vnf.PushStateResponse:
@@ -168,28 +168,28 @@ class Replicas:
             raise InputError(f"id: must have 1 to {_MOST_ID} bytes, not {len(request.id.encode())}")
         if request.phase == vnf.ReplicateRequest.PROMOTE:
             return self.standbys.promote(request.id)
-        found = self.all.get(request.id)
+        replica = self.all.get(request.id)
         if request.phase == vnf.ReplicateRequest.START:
-            if found is not None and found.told.state in ("copying", FOLLOWING):
-                return self._told(found)
+            if replica is not None and replica.told.state in ("copying", FOLLOWING):
+                return self._told(replica)
             return self._start(request, dial)
         if request.phase == vnf.ReplicateRequest.STOP:
-            if found is not None:
-                self._stop(found)
-                return found.told
+            if replica is not None:
+                self._stop(replica)
+                return replica.told
             self._host.jobs.do(lambda: self.standbys.forget(request.id))
-        if found is not None:
-            return self._told(found)
+        if replica is not None:
+            return self._told(replica)
         return self.standbys.told(request.id) or vnf.ReplicateResponse(state="none")
 
     def listed(self) -> dict[str, vnf.ReplicateResponse]:
         """How all that are not forgotten are, by id."""
-        mine = {name: self._told(found) for name, found in list(self.all.items())}
+        mine = {name: self._told(replica) for name, replica in list(self.all.items())}
         return self.standbys.listed() | mine
 
-    def _told(self, found: Replica) -> vnf.ReplicateResponse:
-        found.told.behind = max(0, self.total - found.acked) if found.is_dirty else 0
-        return found.told
+    def _told(self, replica: Replica) -> vnf.ReplicateResponse:
+        replica.told.behind = max(0, self.total - replica.acked) if replica.is_dirty else 0
+        return replica.told
 
     def _start(self, request: vnf.ReplicateRequest, dial: Dial) -> vnf.ReplicateResponse:
         check_variant("replicate", request.variant)
@@ -198,8 +198,8 @@ class Replicas:
         instances = self._host.instances
         for name in request.nfs:
             if name not in instances:
-                known = ", ".join(sorted(instances))
-                raise NotFound(f"nfs: no NF instance '{name}' (known: {known})")
+                names = ", ".join(sorted(instances))
+                raise NotFound(f"nfs: no NF instance '{name}' (known: {names})")
         jobs = self._host.jobs
         replica = Replica(request, dial, self._host.now_us())
         jobs.do(lambda: self._enlist(replica))
@@ -368,17 +368,17 @@ class Replicas:
         return self._released(now_us)
 
     def _released(self, now_us: int) -> list[bytes]:
-        found: list[bytes] = []
+        frames_out: list[bytes] = []
         while self._waiting and self._is_ready(self._waiting[0], now_us):
             frames, needs = self._waiting.popleft()
             self._frames -= len(frames)
             fenced = [replica for replica, _ in needs if replica.told.state == FENCED]
             for replica in fenced:
                 replica.told.dropped += len(frames)
-            found += [] if fenced else frames
+            frames_out += [] if fenced else frames
         if not self._waiting:
             self.is_under_way = any(replica.is_following for replica in self.all.values())
-        return found
+        return frames_out
 
     @staticmethod
     def _is_ready(waiting: _Waiting, now_us: int) -> bool:

@@ -332,10 +332,10 @@ class VnfService(StateService):
             if now >= settled + SETTLE_S:
                 worker.jobs.do(worker.events.settle)
                 settled = now
-            found, cursor, lost = worker.events.read(cursor, request.graphs)
-            if found or lost or now >= told + ALIVE_S:
+            events, cursor, lost = worker.events.read(cursor, request.graphs)
+            if events or lost or now >= told + ALIVE_S:
                 told = now
-                yield vnf.EventBatch(events=found, cursor=cursor, lost=lost)
+                yield vnf.EventBatch(events=events, cursor=cursor, lost=lost)
             elif not request.follow:
                 return
             else:
@@ -374,8 +374,8 @@ def serve(
     bound = address
     if not address.startswith(UNIX):
         bound = f"{address.rpartition(':')[0]}:{port}"
-    found = place or WorkerPlace()
-    service = kind(worker, WorkerPlace(bound, found.interface, found.cpu), tls, peers, door)
+    where = place or WorkerPlace()
+    service = kind(worker, WorkerPlace(bound, where.interface, where.cpu), tls, peers, door)
     vnf_pb2_grpc.add_VnfServicer_to_server(service, server)
     server.start()
     return server, service, bound

@@ -392,12 +392,12 @@ class Shim:
         self._put(packed(fields, texts, frame[:headers] if cut else frame, state))
 
     def _configuration(self, text: str) -> bytes:
-        found = self._digests.get(text)
-        if found is None:
+        digest = self._digests.get(text)
+        if digest is None:
             if len(self._digests) >= 1024:
                 self._digests.clear()
-            found = self._digests[text] = bytes.fromhex(config_digest(text))
-        return found
+            digest = self._digests[text] = bytes.fromhex(config_digest(text))
+        return digest
 
     def _put(self, record: bytes) -> None:
         if self._record is None:
@@ -441,8 +441,8 @@ class Shim:
         with self._lock:
             oldest = self.recorded - len(self._ring)
             start = min(max(cursor, oldest), self.recorded)
-            found = list(islice(self._ring, start - oldest, start - oldest + limit))
-        return found, start + len(found), max(0, start - cursor)
+            samples = list(islice(self._ring, start - oldest, start - oldest + limit))
+        return samples, start + len(samples), max(0, start - cursor)
 
 
 def _places(answers: bytes) -> Iterator[int]:
@@ -455,11 +455,11 @@ def _places(answers: bytes) -> Iterator[int]:
 
 def _epochs(witness: Witness, contexts: bytes) -> dict[int, int]:
     """The earliest epoch by which a packet is watched, by its place, in order."""
-    found: dict[int, int] = {}
+    epochs: dict[int, int] = {}
     for epoch in reversed(witness.epochs) if contexts else ():
         if epoch.flows:
             flows = sampling.flows_witnessed(epoch.key0, epoch.key1, epoch.flows, contexts)
-            found.update(dict.fromkeys(_places(flows), epoch.number))
+            epochs.update(dict.fromkeys(_places(flows), epoch.number))
         answers = sampling.witnessed(epoch.key0, epoch.key1, epoch.threshold, contexts)
-        found.update(dict.fromkeys(_places(answers), epoch.number))
-    return dict(sorted(found.items()))
+        epochs.update(dict.fromkeys(_places(answers), epoch.number))
+    return dict(sorted(epochs.items()))

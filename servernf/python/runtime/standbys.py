@@ -91,16 +91,16 @@ class Standby:
             was = self.kept.pop(place, None)
             if was is not None:
                 self.size -= len(was.body) + len(place[2])
-        for place, found in come.items():
-            self.kept[place] = found
-            self.size += len(found.body) + len(place[2])
+        for place, record in come.items():
+            self.kept[place] = record
+            self.size += len(record.body) + len(place[2])
         return len(come)
 
     def _read(
         self, instance: Instance, batches: Iterable[bytes], now_us: int
     ) -> dict[_Place, _Kept]:
         state = instance.nf.state
-        found: dict[_Place, _Kept] = {}
+        records: dict[_Place, _Kept] = {}
         for data in batches:
             batch = decode(data, lambda _: state.layouts)
             declared = state.tables.get(batch.table)
@@ -116,11 +116,11 @@ class Standby:
                         " the buckets that were opened"
                     )
                 place = instance.name, batch.table, record.key
-                found[place] = _Kept(group, record.body, now_us)
-        return found
+                records[place] = _Kept(group, record.body, now_us)
+        return records
 
     def _check_room(self, come: Mapping[_Place, _Kept]) -> None:
-        size = self.size + sum(len(at[2]) + len(found.body) for at, found in come.items())
+        size = self.size + sum(len(at[2]) + len(record.body) for at, record in come.items())
         if size > MOST_BYTES:
             raise InputError(
                 f"delta: {size:,} bytes are too much; at most {MOST_BYTES:,} are valid"
@@ -136,20 +136,20 @@ class Standby:
             for at, table in enumerate(instance.nf.state.tables)
         }
         by_group: dict[tuple[str, int], list[tuple[_Place, _Kept]]] = {}
-        for place, found in self.kept.items():
-            by_group.setdefault((place[0], found.group), []).append((place, found))
+        for place, stored in self.kept.items():
+            by_group.setdefault((place[0], stored.group), []).append((place, stored))
         parts: list[_Part] = []
         for (nf, _), listed in by_group.items():
             kind = self.instances[nf].nf
             listed.sort(key=lambda item: order[item[0][:2]])
             batches: list[Batch] = []
             for table, records in groupby(listed, key=lambda item: item[0][1]):
-                found = tuple(
+                stored = tuple(
                     StateRecord(place[2], kept.body, self.answered_us - kept.at_us)
                     for place, kept in records
                 )
                 layout = kind.state.layouts[table]
-                batches.append(Batch(kind.type_name, table, layout.version, found))
+                batches.append(Batch(kind.type_name, table, layout.version, stored))
             parts.append(_Part(nf, batches, len(listed)))
         return parts
 
@@ -191,23 +191,23 @@ class Standbys:
         announced = self._arrivals.check(request, by)
         part, name = request.WhichOneof("part"), request.id
         over = self._promoted.get(name)
-        found = self.all.get(name) or over
-        if found is not None and found.is_promoted:
+        standby = self.all.get(name) or over
+        if standby is not None and standby.is_promoted:
             if over is None or announced is over.announced:
                 return vnf.PushStateResponse(promoted=True)
             del self._promoted[name]  # it is announced anew: the scope has another owner since
-            found = None
+            standby = None
         if part == "follow":
             announced.check(name, request.follow)
             self._open(name, request.follow, announced)
             return vnf.PushStateResponse()
-        if found is None:
+        if standby is None:
             raise NotFound(f"id: no replication {quoted(name)} has this standby")
         if part == "release":
             self.forget(name)
             return vnf.PushStateResponse()
-        count = found.apply(request.delta, self._host.now_us())
-        found.answered_us = self._host.now_us()
+        count = standby.apply(request.delta, self._host.now_us())
+        standby.answered_us = self._host.now_us()
         return vnf.PushStateResponse(records=count)
 
     def _open(self, name: str, opening: vnf.OpenTransfer, announced: Announced) -> None:
@@ -226,23 +226,23 @@ class Standbys:
         self._host.settle()
 
     def _takes(self, name: str, frame: bytes) -> bool:
-        found = self.all[name]
-        if found.is_promoted and len(found.held) < MOST_HELD:
-            found.held.append(frame)
+        standby = self.all[name]
+        if standby.is_promoted and len(standby.held) < MOST_HELD:
+            standby.held.append(frame)
         else:
-            found.dropped += 1
+            standby.dropped += 1
         return True
 
     def told(self, name: str) -> vnf.ReplicateResponse | None:
         """How a replication is here; None: there is none."""
-        found = self.all.get(name) or self._promoted.get(name)
-        if found is None:
+        standby = self.all.get(name) or self._promoted.get(name)
+        if standby is None:
             return None
-        found.told.state = "promoted" if found.is_promoted else "standby"
-        found.told.dropped = found.dropped
-        if not found.is_promoted:
-            found.told.records = len(found.kept)
-        return found.told
+        standby.told.state = "promoted" if standby.is_promoted else "standby"
+        standby.told.dropped = standby.dropped
+        if not standby.is_promoted:
+            standby.told.records = len(standby.kept)
+        return standby.told
 
     def listed(self) -> dict[str, vnf.ReplicateResponse]:
         """How all are that this worker is, or was, the standby of."""
@@ -252,18 +252,18 @@ class Standbys:
     def promote(self, name: str) -> vnf.ReplicateResponse:
         """Own the scope from now on, once its primary may not send any more."""
         jobs = self._host.jobs
-        found = self.all.get(name) or self._promoted.get(name)
-        if found is None:
+        standby = self.all.get(name) or self._promoted.get(name)
+        if standby is None:
             raise NotFound(f"id: no replication {quoted(name)} has this standby")
-        if not found.is_promoted:
-            found.is_promoted = True  # what its primary says from now on is refused
-            found.told.records = 0
-            found.gate.opens = lambda: self._opens(name)
-            parts = jobs.do(found.parts)
+        if not standby.is_promoted:
+            standby.is_promoted = True  # what its primary says from now on is refused
+            standby.told.records = 0
+            standby.gate.opens = lambda: self._opens(name)
+            parts = jobs.do(standby.parts)
             while parts:
-                jobs.do(lambda: found.enter(parts))
-            found.kept.clear()
-            found.is_entered = True
+                jobs.do(lambda: standby.enter(parts))
+            standby.kept.clear()
+            standby.is_entered = True
             jobs.do(self._host.settle)
         told = self.told(name)
         assert told is not None
@@ -271,18 +271,18 @@ class Standbys:
 
     def _opens(self, name: str) -> None:
         """Let packets in, if the primary may not send any more."""
-        found = self.all[name]
-        if not found.is_entered or self._left_us(found) > 0:
+        standby = self.all[name]
+        if not standby.is_entered or self._left_us(standby) > 0:
             return
-        self._host.gates.released += found.held
-        found.held.clear()
-        self._promoted[name] = found
+        self._host.gates.released += standby.held
+        standby.held.clear()
+        self._promoted[name] = standby
         while len(self._promoted) > _MOST_ENDED:
             self._promoted.popitem(last=False)
         self.forget(name)
 
-    def _left_us(self, found: Standby) -> int:
-        return found.answered_us + LEASE_US - self._host.now_us()
+    def _left_us(self, standby: Standby) -> int:
+        return standby.answered_us + LEASE_US - self._host.now_us()
 
     def wait_us(self) -> int | None:
         """How long until packets of a scope are let in; None: none waits for that."""
@@ -291,19 +291,19 @@ class Standbys:
 
     def forget(self, name: str) -> None:
         """Be no standby of it any more."""
-        found = self.all.pop(name, None)
-        if found is None:
+        standby = self.all.pop(name, None)
+        if standby is None:
             return
         self._arrivals.taken.pop(name, None)
-        if found.gate in self._host.gates.all:
-            self._host.gates.all.remove(found.gate)
+        if standby.gate in self._host.gates.all:
+            self._host.gates.all.remove(standby.gate)
         self._host.settle()
 
     def settled(self, instances: Mapping[str, Instance]) -> None:
         """After another configuration: what lacks its instances is over."""
-        for name, found in list(self.all.items()):
-            if any(instances.get(nf) is not mine for nf, mine in found.instances.items()):
+        for name, standby in list(self.all.items()):
+            if any(instances.get(nf) is not mine for nf, mine in standby.instances.items()):
                 del self.all[name]
                 self._arrivals.taken.pop(name, None)
-                if found.gate in self._host.gates.all:
-                    self._host.gates.all.remove(found.gate)
+                if standby.gate in self._host.gates.all:
+                    self._host.gates.all.remove(standby.gate)

@@ -135,21 +135,21 @@ def compile_steps(
     tables: Tables, core_mac: int, process_of: Callable[[Instance], Process] = called_by
 ) -> dict[int, CompiledCall]:
     """The first step of every path, linked to those that follow."""
-    known: dict[tuple[int, str, str], CompiledCall] = {}
+    compiled: dict[tuple[int, str, str], CompiledCall] = {}
     processes = {name: process_of(instance) for name, instance in tables.instances.items()}
 
     def step(path: int, target: ToNf) -> CompiledCall:
         key = (path, target.nf, target.port)
-        if key not in known:
+        if key not in compiled:
             instance = tables.instances[target.nf]
-            known[key] = made = CompiledCall(instance, target.port, path, processes[target.nf])
+            compiled[key] = made = CompiledCall(instance, target.port, path, processes[target.nf])
             for port in instance.nf.ports:
                 following = tables.classifiers.get((target.nf, path, port))
                 if isinstance(following, ToNf):
                     made.next[port] = step(path, following)
                 elif following is not None:
                     made.next[port] = Exit(following, core_mac)
-        return known[key]
+        return compiled[key]
 
     return {path: step(path, target) for path, target in tables.entries.items()}
 

@@ -134,10 +134,12 @@ class Transfers:
                 return there.told
 
     def _told(self, name: str, must: str = "") -> vnf.TransferResponse:
-        found = self._ended.get(name, vnf.TransferResponse(state="none"))
-        if must and found.state != must:
-            raise NotFound(f"id: no transfer {quoted(name)} has begun here (it is '{found.state}')")
-        return found
+        response = self._ended.get(name, vnf.TransferResponse(state="none"))
+        if must and response.state != must:
+            raise NotFound(
+                f"id: no transfer {quoted(name)} has begun here (it is '{response.state}')"
+            )
+        return response
 
     def _begin(self, request: vnf.TransferRequest, dial: Dial) -> vnf.TransferResponse:
         check_variant("transfer", request.variant)
@@ -172,9 +174,9 @@ class Transfers:
         self._arrivals.check_free(departure.nfs, departure.buckets)
         buckets = departure.buckets or all_buckets(instances)
         if buckets is not None:
-            found = self._host.departing(instances, buckets)
-            found.begin()
-            departure.departing = found
+            departing = self._host.departing(instances, buckets)
+            departing.begin()
+            departure.departing = departing
         self._departures[departure.request.id] = departure
         self._arrivals.taken[departure.request.id] = departure.gate
         self._host.settle()

@@ -410,7 +410,9 @@ class Worker(KeepsState):
         """Remove a graph's instances with their state, its chains and its manifest."""
         with self._lock:
             tables = self._tables
-            removed = tuple(n for n, found in tables.instances.items() if found.graph == graph)
+            removed = tuple(
+                n for n, instance in tables.instances.items() if instance.graph == graph
+            )
             instances = {n: i for n, i in tables.instances.items() if i.graph != graph}
             manifests = {g: m for g, m in tables.manifests.items() if g != graph}
             self._commit(without(replace(tables, instances=instances, manifests=manifests)))
@@ -472,11 +474,11 @@ class Worker(KeepsState):
         """Counters of one instance, or of the worker and all its instances."""
         if nf:
             return instance_metrics(self._instance(nf), measured=True)
-        found = worker_metrics(self.frames_in, self.frames_out, (self.drops, self.socket_drops()))
-        found |= self.load.metrics() | self.shim.metrics() | self.events.metrics()
+        metrics = worker_metrics(self.frames_in, self.frames_out, (self.drops, self.socket_drops()))
+        metrics |= self.load.metrics() | self.shim.metrics() | self.events.metrics()
         for instance in list(self._tables.instances.values()):
-            found |= instance_metrics(instance)
-        return found
+            metrics |= instance_metrics(instance)
+        return metrics
 
     def read_samples(self, cursor: int = 0, limit: int = 1000) -> tuple[list[Sample], int, int]:
         """Samples from a cursor on, the next cursor, and how many were overwritten unread."""

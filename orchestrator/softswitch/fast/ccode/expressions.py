@@ -186,8 +186,8 @@ def _unary(c: CContext, op: str, value: Value, low: int | None) -> Value:
     if op == "+":
         return value
     offset = 1 if op == "~" else 0
-    known = value.bounds
-    bounds = None if known is None else (-known[1] - offset, -known[0] - offset)
+    of_value = value.bounds
+    bounds = None if of_value is None else (-of_value[1] - offset, -of_value[0] - offset)
     kind, bounds = _result(bounds, low)
     _whole(c, kind, bounds, low)
     if kind is WIDE:
@@ -207,10 +207,10 @@ def _whole(c: CContext, kind: CType, bounds: tuple[int, int] | None, low: int | 
 def _choice(c: CContext, node: Json, action: Action | None, low: int | None) -> Value:
     condition = truth(expr(c, node["cond"], action))
     left, right = expr(c, node["left"], action, low), expr(c, node["right"], action, low)
-    known = left.bounds, right.bounds
+    sides = left.bounds, right.bounds
     bounds = None
-    if known[0] is not None and known[1] is not None:
-        bounds = min(known[0][0], known[1][0]), max(known[0][1], known[1][1])
+    if sides[0] is not None and sides[1] is not None:
+        bounds = min(sides[0][0], sides[1][0]), max(sides[0][1], sides[1][1])
     kind, bounds = _result(bounds, low)
     _whole(c, kind, bounds, low)
     return _made(f"({condition} ? {to(left, kind)} : {to(right, kind)})", kind, bounds)
@@ -269,8 +269,8 @@ def _bounds(
 
 def compared(op: str, left: Value, right: Value) -> Value:
     """Numbers compared, in a type that holds both."""
-    known = [b for b in (left.bounds, right.bounds) if b is not None]
-    kind = kind_of(min(lo for lo, _ in known), max(hi for _, hi in known)) or WIDE
+    bounded = [b for b in (left.bounds, right.bounds) if b is not None]
+    kind = kind_of(min(lo for lo, _ in bounded), max(hi for _, hi in bounded)) or WIDE
     a, b = to(left, kind), to(right, kind)
     if kind is WIDE:
         return _flag(f"(wide_compare({a}, {b}) {op} 0)")
@@ -300,8 +300,8 @@ def _least(low: int | None, bits: int) -> int:
 
 def masked(value: Value, mask: int) -> Value:
     """The bits of a value that a mask leaves; nothing to do where it can have no others."""
-    known = value.bounds
-    if mask & (mask + 1) == 0 and known is not None and known[0] >= 0 and known[1] <= mask:
+    bounds = value.bounds
+    if mask & (mask + 1) == 0 and bounds is not None and bounds[0] >= 0 and bounds[1] <= mask:
         return value
     kind = kind_of_bits(mask.bit_length())
     if kind is WIDE:
@@ -312,11 +312,11 @@ def masked(value: Value, mask: int) -> Value:
 def _left(c: CContext, node: Json, action: Action | None, low: int | None) -> Value:
     value, count = expr(c, node["left"], action, low), exact(c, node["right"], action)
     lo, hi = count.bounds or (0, 0)
-    known, bounds = value.bounds, None
-    if known is not None and lo >= 0 and hi <= _MAX_SHIFT:
+    of_value, bounds = value.bounds, None
+    if of_value is not None and lo >= 0 and hi <= _MAX_SHIFT:
         bounds = (
-            known[0] << (lo if known[0] >= 0 else hi),
-            known[1] << (hi if known[1] >= 0 else lo),
+            of_value[0] << (lo if of_value[0] >= 0 else hi),
+            of_value[1] << (hi if of_value[1] >= 0 else lo),
         )
     kind, bounds = _result(bounds, low)
     _whole(c, kind, bounds, low)
@@ -338,11 +338,11 @@ def _right(c: CContext, node: Json, action: Action | None, low: int | None) -> V
     fixed = count.constant
     wanted = None if low is None or fixed is None else low + fixed
     value = expr(c, node["left"], action, wanted)
-    known = value.bounds
+    of_value = value.bounds
     bounds = None
-    if known is not None:
+    if of_value is not None:
         far = hi if hi < _MAX_SHIFT else _MAX_SHIFT
-        bounds = (known[0] >> far if known[0] >= 0 else known[0]), known[1] >> lo
+        bounds = (of_value[0] >> far if of_value[0] >= 0 else of_value[0]), of_value[1] >> lo
     elif wanted is None:
         raise c.refuse("a number of more than 4,096 bits")
     by, kind = index_code(c, count), value.kind
@@ -389,11 +389,11 @@ def wrapped(value: Value, width: int) -> Value:
 def saturated(value: Value, width: int, *, signed: bool) -> Value:
     """The number nearest to it that a field of this width can have."""
     lo, hi = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if signed else (0, (1 << width) - 1)
-    known = value.bounds
-    assert known is not None
+    bounds = value.bounds
+    assert bounds is not None
     if value.within(lo, hi):
         return value
-    kind = kind_of(min(lo, known[0]), max(hi, known[1])) or WIDE
+    kind = kind_of(min(lo, bounds[0]), max(hi, bounds[1])) or WIDE
     code, low, high = to(value, kind), literal(lo, kind), literal(hi, kind)
     if kind is WIDE:
         made = f"wide_least(wide_most({code}, {low}), {high})"

@@ -285,12 +285,12 @@ def _key_width(program: Program, key: Json) -> int:
 
 def value_set_widths(program: Program) -> dict[str, tuple[int, ...]]:
     """Bits of the fields of each value set, as the first state that asks it has them."""
-    found: dict[str, tuple[int, ...]] = dict.fromkeys(program.value_sets, ())
+    widths: dict[str, tuple[int, ...]] = dict.fromkeys(program.value_sets, ())
     for state in program.states.values():
         for t in state.transitions:
-            if t.value_set is not None and not found[t.value_set]:
-                found[t.value_set] = key_widths(program, state.key)
-    return found
+            if t.value_set is not None and not widths[t.value_set]:
+                widths[t.value_set] = key_widths(program, state.key)
+    return widths
 
 
 def _in_value_set(c: CContext, parts: list[tuple[Value, int]], t: Transition) -> str:

@@ -39,7 +39,7 @@ from orchestrator.emulation.state import (
     save_state,
 )
 from orchestrator.emulation.sweep import sweep
-from orchestrator.emulation.wiring import End, VethPair, ends_of, wires
+from orchestrator.emulation.wiring import VethEnd, VethPair, ends_of, wires
 from orchestrator.errors import NetworkError
 from orchestrator.targets import AUTO
 from servernf.host.processes import process_of
@@ -160,7 +160,7 @@ class Supervisor:
                 ]
             )
 
-    def namespace(self, end: End) -> int | None:
+    def namespace(self, end: VethEnd) -> int | None:
         """The process whose namespace holds an interface, None for the machine's own."""
         return None if end.node in self.state.topology.switches else self.net[end.node].pid
 

@@ -46,7 +46,7 @@ signal.pause()
 
 @dataclass(frozen=True)
 class Sleeper:
-    """A runtime whose workers sleep (`servernf.agent.runtimes.Runtime`)."""
+    """A runtime whose workers sleep (`servernf.agent.runtimes.RuntimeModule`)."""
 
     folder: Path
     name: str = "python"

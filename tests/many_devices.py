@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
 from orchestrator.clients.identity import identify  # noqa: E402
-from orchestrator.softswitch.engine import Events  # noqa: E402
+from orchestrator.softswitch.engine import EngineEvents  # noqa: E402
 from orchestrator.softswitch.entity_errors import EntityError, WriteError  # noqa: E402
 from orchestrator.softswitch.service import P4RuntimeService  # noqa: E402
 
@@ -63,11 +63,11 @@ class KeepingEngine:
         self.configured = False
         self.entities: defaultdict[int | str, dict[bytes, bytes]] = defaultdict(dict)
         self._send = send
-        self._events: Events | None = None
+        self._events: EngineEvents | None = None
         self._egress = self._ingress = 0
         """Ids of the ports in packets' metadata."""
 
-    def connect(self, events: Events) -> None:
+    def connect(self, events: EngineEvents) -> None:
         self._events = events
 
     def verify(self, config: p4r.ForwardingPipelineConfig) -> None:

@@ -45,7 +45,7 @@ from orchestrator.model.entries import (
     Entries,
     FloodGroup,
     LazyEntries,
-    Part,
+    NodePart,
     PipelineProgram,
     TableEntry,
     WorkerProgram,
@@ -418,7 +418,7 @@ def _unmade(
 ) -> tuple[Entries, tuple[FloodGroup, ...]]:
     """Entries, as bytes, and groups of a batch; ValueError where the places are not its own."""
     form, view, text = _form(schema, graph), memoryview(stored[0]), stored[1]
-    parts: list[Part] = []
+    parts: list[NodePart] = []
 
     def write(entries: Sequence[TableEntry]) -> tuple[bytes | bytearray, str]:
         try:
@@ -438,7 +438,7 @@ def _unmade(
         written = Written(some, lines, form, write)
         make = partial(made, some, lines)
         entries = LazyEntries(make, place.tables, place.key, written, ranked=place.ranked)
-        parts.append(Part(place.node, entries, place.refs))
+        parts.append(NodePart(place.node, entries, place.refs))
     rest, floods = _unbatch(schema, bytes(view[at:]), {})
     if rest or at > len(view) or (text and letter != len(text) + 1):
         raise ValueError("the places of its entries are another bundle's")

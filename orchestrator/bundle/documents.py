@@ -27,7 +27,7 @@ from orchestrator.model.devices import Device, Kind
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
 from orchestrator.model.ids import GRAPH_IDS
 from orchestrator.model.match import Prefix
-from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Region, Slice, Standby
+from orchestrator.model.plan import ClassMap, Core, HashSlice, Hop, Plan, Region, Standby
 from orchestrator.nfs.files import explain, located
 from orchestrator.units import LARGEST, Name, parse_name
 from servernf.wire.instances import base_name
@@ -187,7 +187,7 @@ class _ClassDocument(_Document):
         return ClassMap(
             self.traffics,
             tuple(region.region() for region in self.regions),
-            tuple(Slice(s.core.core(), s.low, s.high) for s in self.slices),
+            tuple(HashSlice(s.core.core(), s.low, s.high) for s in self.slices),
             self.is_space,
         )
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from orchestrator.clients.encoding import Inserts
 from orchestrator.linker.nodes import parts_of
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import LazyEntries, Part, TableEntry
+from orchestrator.model.entries import LazyEntries, NodePart, TableEntry
 from orchestrator.model.refs import Node
 
 
@@ -68,7 +68,7 @@ def read_index(data: bytes) -> Index:
     return {device: list(_places(listed)) for device, listed in json.loads(data).items()}
 
 
-def _document(part: Part, size: int, letters: int) -> list[Any]:
+def _document(part: NodePart, size: int, letters: int) -> list[Any]:
     refs: dict[tuple[str, str], list[int]] = {}
     for ref in part.refs:
         refs.setdefault((ref.kind, ref.switch), []).append(ref.number)

@@ -15,7 +15,7 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.network.inventory import Inventory, list_inventories
 from orchestrator.network.registry import is_in_memory
-from orchestrator.observation.exchange import Tally, exchange, first_host, replay
+from orchestrator.observation.exchange import ExchangeTally, exchange, first_host, replay
 from orchestrator.observation.sessions import reader
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.simulation.control import is_alive, start, stop
@@ -29,7 +29,7 @@ _IDLE_MINUTES = 30
 class Packets:
     """What became of packets, by traffic (or capture), and the graph's entries that have been hit."""
 
-    tallies: dict[str, Tally]
+    tallies: dict[str, ExchangeTally]
     hits: dict[tuple[str, str], int]
 
     def json(self) -> dict[str, object]:
@@ -91,7 +91,7 @@ def send_packets(
 ) -> Packets:
     """Send a capture's packets, or those that a graph's traffic says; a bundle says none."""
     hosts, topology = Hosts(network.inventory.hosts), network.topology
-    tallies: dict[str, Tally] = {}
+    tallies: dict[str, ExchangeTally] = {}
     if pcap is not None:
         packed = isinstance(source, Packed)
         sender = (

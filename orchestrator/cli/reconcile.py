@@ -124,13 +124,13 @@ def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_j
     from orchestrator.emulation.facilities import facilities_of
     from orchestrator.observation.telemetry import log
     from orchestrator.upkeep.events import Repaired
-    from orchestrator.upkeep.keeper import Keeper
+    from orchestrator.upkeep.keeper import NetworkKeeper
 
     note(
         f"watching {live.name}; what has not answered for {interval_s:g} s is down; Ctrl-C ends it"
     )
     facilities = facilities_of(live.name)
-    keeper = Keeper(
+    keeper = NetworkKeeper(
         lambda: find_network(live.name),
         facilities or restarter_of(live.name),
         interval_s,

@@ -12,7 +12,7 @@ from orchestrator.cli.output import rate, table_of
 from orchestrator.observation.load import core_loads, switch_loads
 from orchestrator.observation.slo import TrafficState, traffic_states
 from orchestrator.presenters.conditions import badness, condition_words, links_amiss
-from orchestrator.presenters.top import Use, dropped_by_nfs, drops_of, frames_of, fullest
+from orchestrator.presenters.top import TableFullness, dropped_by_nfs, drops_of, frames_of, fullest
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -145,7 +145,7 @@ def _tables(now: Reading, everything: bool) -> Table:
         rows = [_use_row(use) for use in uses[:_SHOWN_TABLES]]
         return table_of("Fullest tables", columns, rows)
     devices = Counter(use.table for use in uses)
-    first: dict[str, Use] = {}
+    first: dict[str, TableFullness] = {}
     for use in uses:
         first.setdefault(use.table, use)
     rows = [(*_use_row(use), devices[use.table]) for use in first.values()]
@@ -153,7 +153,7 @@ def _tables(now: Reading, everything: bool) -> Table:
     return table_of(title, (*columns, "devices that use it#"), rows[:_SHOWN_TABLES])
 
 
-def _use_row(use: Use) -> tuple[str, str, str, str, str]:
+def _use_row(use: TableFullness) -> tuple[str, str, str, str, str]:
     bar = "#" * round(use.share * 20) + ("  FULL SOON" if use.share >= _FULL else "")
     return use.device, use.table, f"{use.entries} of {use.size}", f"{use.share:.1%}", bar
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from orchestrator.placement.topologies import HostDemand
     from orchestrator.presenters.live_case import LiveCase
     from orchestrator.whatif.cases import Settings
-    from orchestrator.whatif.run import Outcome
+    from orchestrator.whatif.run import ScenarioOutcome
     from orchestrator.whatif.scenarios import Case, Scenario
 
 Graphs = Annotated[
@@ -189,7 +189,7 @@ def _check_alone(live: str, others: Mapping[str, object]) -> None:
 
 def _run(
     case: Case, scenarios: Sequence[Scenario], settings: Settings, processes: int, dask: str
-) -> list[Outcome]:
+) -> list[ScenarioOutcome]:
     """The outcomes, with a bar as they come; fewer than scenarios after Ctrl-C."""
     from orchestrator.whatif.run import run_dask, run_local
 
@@ -204,7 +204,7 @@ def _run(
     ) as bar:
         task = bar.add_task("scenarios", total=len(scenarios) + 1)
 
-        def step(_: Outcome) -> None:
+        def step(_: ScenarioOutcome) -> None:
             bar.advance(task)
 
         if dask:
@@ -262,7 +262,9 @@ def _largest(demands: Sequence[HostDemand], count: int) -> Sequence[HostDemand]:
     return sorted(demands, key=lambda d: -d.rate)[:count] if count > 0 else demands
 
 
-def _print(outcomes: Sequence[Outcome], files: Sequence[str], *, idle: bool = False) -> None:
+def _print(
+    outcomes: Sequence[ScenarioOutcome], files: Sequence[str], *, idle: bool = False
+) -> None:
     from orchestrator.whatif.run import capacity_end
 
     print_table(
@@ -318,7 +320,7 @@ def core_words(load: CoreLoad) -> str:
     )
 
 
-def slo_words(outcome: Outcome) -> str:
+def slo_words(outcome: ScenarioOutcome) -> str:
     """`met`, or which traffics miss it and by how much."""
     if outcome.status in ("INFEASIBLE", "ERROR"):
         return "no placement"

@@ -16,7 +16,7 @@ from orchestrator.clients.encoding import RawUpdate
 from orchestrator.clients.identity import identify
 from orchestrator.clients.p4info import Schema, TableInfo
 from orchestrator.clients.words import Placing, as_told, entity_words
-from orchestrator.clients.writing import Refusal
+from orchestrator.clients.writing import RefusedWrite
 from orchestrator.errors import WriteRefused
 
 _SHOWN = 5
@@ -42,10 +42,10 @@ class Inquiry:
 
     schema: Schema | None
     read: Callable[[p4r.Entity], Iterable[p4r.Entity]]
-    write: Callable[[Sequence[RawUpdate]], Sequence[Refusal]]
+    write: Callable[[Sequence[RawUpdate]], Sequence[RefusedWrite]]
     _present: dict[int, dict[bytes, bytes]] = field(default_factory=dict[int, dict[bytes, bytes]])
 
-    def failures(self, refused: Iterable[Refusal]) -> list[Failure]:
+    def failures(self, refused: Iterable[RefusedWrite]) -> list[Failure]:
         """Each update that was refused; empty if none can be told from the others."""
         failures: list[Failure] = []
         for refusal in refused:
@@ -55,7 +55,7 @@ class Inquiry:
             failures += [self._explained(failure) for failure in told]
         return failures
 
-    def _search(self, refusal: Refusal) -> list[Failure]:
+    def _search(self, refusal: RefusedWrite) -> list[Failure]:
         """Whatever of a batch has not been done is tried again in small pieces."""
         left = [update for update in refusal.updates if not self._done(update)]
         self._present.clear()
@@ -139,7 +139,7 @@ def _room(used: int, size: int) -> str:
     return f"the table is not full: {used} of {size} entries"
 
 
-class Refused(WriteRefused):
+class RefusedUpdates(WriteRefused):
     """Updates that a switch refused; of the places of rules it says what the switch was told, none."""
 
     def __init__(self, device: str, failures: Sequence[Failure], schema: Schema | None) -> None:
@@ -172,7 +172,7 @@ def code_name(code: int) -> str:
     return _CODES.get(code, str(code))
 
 
-def _told(refusal: Refusal) -> list[Failure]:
+def _told(refusal: RefusedWrite) -> list[Failure]:
     """What the error's details say of each update (P4Runtime, 12.3)."""
     details = _details(refusal.error)
     return [
@@ -200,7 +200,7 @@ def _says_nothing(error: grpc.RpcError) -> bool:
     return lost or code == grpc.StatusCode.UNKNOWN
 
 
-def _plain(refusal: Refusal) -> list[Failure]:
+def _plain(refusal: RefusedWrite) -> list[Failure]:
     """The same for each, as the error has no details."""
     code, told = refusal.error.code().value[0], str(refusal.error.details() or "")  # type: ignore[attr-defined]
     return [Failure(update, code, told) for update in refusal.updates]

@@ -17,9 +17,9 @@ from finsy.proto import p4i, p4r, p4r_grpc
 from orchestrator.clients.calls import Calls, Pending
 from orchestrator.clients.channel import TlsFiles, connection_problem, open_channel
 from orchestrator.clients.encoding import canonical
-from orchestrator.clients.failures import Inquiry, Refused
+from orchestrator.clients.failures import Inquiry, RefusedUpdates
 from orchestrator.clients.p4info import Counted, Schema
-from orchestrator.clients.writing import BATCH, MOST_DETAILS, Refusal, Writable, write_all
+from orchestrator.clients.writing import BATCH, MOST_DETAILS, RefusedWrite, Writable, write_all
 from orchestrator.errors import MastershipLost, SwitchError
 from orchestrator.model.entries import TableEntry
 
@@ -379,7 +379,7 @@ class SwitchClient:
                     f"writing {len(refused[0].updates)} updates (which one failed is not told; if "
                     "any, one that inserts what was there before, or deletes what was not)",
                 ) from refused[0].error
-            raise Refused(self.name, failures, self.schema) from refused[0].error
+            raise RefusedUpdates(self.name, failures, self.schema) from refused[0].error
         return taken
 
     def _send(
@@ -387,7 +387,7 @@ class SwitchClient:
         updates: Iterable[Writable],
         batch: int,
         progress: Callable[[int], None] | None = None,
-    ) -> tuple[int, list[Refusal]]:
+    ) -> tuple[int, list[RefusedWrite]]:
         head = p4r.WriteRequest(device_id=self.device_id, role=self._role)
         head.election_id.CopyFrom(self._election_id())
         start = head.SerializeToString()

@@ -32,7 +32,7 @@ MOST_DETAILS = 1 << 20
 _TABLE_ENTRY = 0x12  # the tag that an Entity with a table entry starts with
 
 
-class Refusal(NamedTuple):
+class RefusedWrite(NamedTuple):
     """A Write that failed, in whole or in part."""
 
     error: grpc.RpcError
@@ -53,14 +53,14 @@ def write_all(
     *,
     batch: int = BATCH,
     progress: Callable[[int], None] | None = None,
-) -> tuple[int, list[Refusal]]:
+) -> tuple[int, list[RefusedWrite]]:
     """Send all updates until one fails; (how many were taken in whole batches, what was refused).
 
     `send` starts a Write, given the serialised `updates` field of its request. A batch of 1 keeps the
     order of the updates, whatever they are.
     """
     flying: deque[tuple[WriteInFlight, _Batch]] = deque()
-    refused: list[Refusal] = []
+    refused: list[RefusedWrite] = []
     taken = 0
     before = 0
     most = 1 if batch == 1 else IN_FLIGHT
@@ -72,7 +72,7 @@ def write_all(
             answer.result()
         except grpc.RpcError as error:
             refused.append(
-                Refusal(error, chunk.updates() if isinstance(chunk, InsertRun) else chunk)
+                RefusedWrite(error, chunk.updates() if isinstance(chunk, InsertRun) else chunk)
             )
             return
         taken += len(chunk)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from orchestrator.compiler.wiring import Wiring
 from orchestrator.model.entries import Between, Exact, Key, Lpm, Ternary
 from orchestrator.model.match import Prefix, range_prefixes
-from orchestrator.model.plan import ClassMap, Core, Region, Slice
+from orchestrator.model.plan import ClassMap, Core, HashSlice, Region
 from orchestrator.model.refs import Ref, SegmentRef
 from orchestrator.model.symbolic import SymbolicEntry
 from orchestrator.placement.classes import partitioned, specificity
@@ -56,7 +56,7 @@ def dispatch_entries(
 
     mine = ("segment", segment)
 
-    def slices(at: SegmentRef, owned: Sequence[Slice]) -> Iterator[SymbolicEntry]:
+    def slices(at: SegmentRef, owned: Sequence[HashSlice]) -> Iterator[SymbolicEntry]:
         for own in owned:
             for value, length in range_prefixes(own.low, own.high - 1, HASH_BITS):
                 keys: Keys = (("segment", at), *((("hash", Lpm(value, length)),) if length else ()))
@@ -65,7 +65,7 @@ def dispatch_entries(
 
     maps = wiring.plan.dispatch[index]
     if len(cores) == 1:
-        maps = (ClassMap((), (), (Slice(cores[0], 0, 1 << HASH_BITS),)),)
+        maps = (ClassMap((), (), (HashSlice(cores[0], 0, 1 << HASH_BITS),)),)
     how = f"by_{field}" if pool is None else "by_owner"
     if len(maps) > 1:
         how = "by_class" if pool is None else "by_owner_or_class"
@@ -97,7 +97,7 @@ def _owners(
     segment: SegmentRef,
     pool: str,
     replicas: int,
-    owned: Sequence[tuple[int, Slice]],
+    owned: Sequence[tuple[int, HashSlice]],
     to_core: ToCore,
 ) -> Iterator[SymbolicEntry]:
     """A pool's addresses and the ports of its buckets, each with the core that owns these.

@@ -12,7 +12,7 @@ from orchestrator.compiler.headerspace import Box, box_of
 from orchestrator.compiler.narrowing import narrow
 from orchestrator.memo import Memo
 from orchestrator.model.cuts import Arc, Cuts, Group, Removed, Unit
-from orchestrator.model.elements import FilterProgram, Occurrence, Program
+from orchestrator.model.elements import ElementProgram, FilterProgram, Occurrence
 from orchestrator.model.graph import ServiceGraph
 
 
@@ -61,7 +61,7 @@ class Draft:
         order.add_edges_from((source, target) for (source, _), target in self.arcs.items())
         return list(nx.lexicographical_topological_sort(order))
 
-    def program(self, name: str) -> Program | None:
+    def program(self, name: str) -> ElementProgram | None:
         """A unit's program, if it has one."""
         unit = self.units[name]
         return unit.element.program if unit.element else None
@@ -82,7 +82,7 @@ class Draft:
         sources = {arc.source for arc in self.flow.before(name)}
         return sources.pop() if len(sources) == 1 and name not in self.flow.entries else ""
 
-    def set_program(self, name: str, program: Program, **fields: object) -> None:
+    def set_program(self, name: str, program: ElementProgram, **fields: object) -> None:
         """Give a unit another program, and other fields of it."""
         unit = self.units[name]
         assert unit.element is not None

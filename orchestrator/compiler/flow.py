@@ -23,8 +23,8 @@ from orchestrator.model.cuts import SERVER, Arc, Ingress, Unit
 from orchestrator.model.elements import (
     DROP,
     DscpProgram,
+    ElementProgram,
     FilterProgram,
-    Program,
     RewriteProgram,
     RouteProgram,
     TtlProgram,
@@ -75,7 +75,7 @@ class HeaderFlow:
         self.entries: dict[str, list[Ingress]] = {}
         for entry in entries:
             self.entries.setdefault(entry.target, []).append(entry)
-        self._lists: dict[int, tuple[Program, FirstMatch | None]] = {}
+        self._lists: dict[int, tuple[ElementProgram, FirstMatch | None]] = {}
         self._images: dict[int, tuple[RewriteProgram, _Rewrite]] = {}
         self._before: dict[str, list[Arc]] = {}
         self._steps = 0
@@ -93,7 +93,7 @@ class HeaderFlow:
         """Arcs into a unit."""
         return self._before.get(unit, [])
 
-    def rules(self, program: Program) -> FirstMatch | None:
+    def rules(self, program: ElementProgram) -> FirstMatch | None:
         """A program as a first-match list; None when it is none or is not looked into."""
         if not isinstance(program, FilterProgram | RouteProgram):
             return None
@@ -102,7 +102,7 @@ class HeaderFlow:
             remembered = self._lists[id(program)] = (program, first_match(program, self.memo))
         return remembered[1]
 
-    def know(self, program: Program, rules: FirstMatch) -> None:
+    def know(self, program: ElementProgram, rules: FirstMatch) -> None:
         """Be told what `rules` would find out."""
         self._lists[id(program)] = (program, rules)
 

@@ -53,7 +53,7 @@ class LayoutStep:
         return self.unit is not None and self.unit.element is None
 
 
-class Part(NamedTuple):
+class TableNeed(NamedTuple):
     """Entries that an NF may need in a table of an instance of a block; `position` of that in the
     pipeline."""
 
@@ -98,10 +98,10 @@ class Layout:
             held[f"{part.instance}.{part.table}"] += part.entries
         return held
 
-    def parts(self, pipeline: Pipeline) -> list[Part]:
+    def parts(self, pipeline: Pipeline) -> list[TableNeed]:
         """What each NF may need of each table."""
         return [
-            Part(step.unit.nf, step.slot.instance, table, count, step.position)
+            TableNeed(step.unit.nf, step.slot.instance, table, count, step.position)
             for step in self.steps.values()
             if step.unit is not None and step.slot is not None
             for (_, table), count in footprint(step.unit, [pipeline]).items()

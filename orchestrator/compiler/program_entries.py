@@ -19,12 +19,12 @@ from orchestrator.model.elements import (
     TOLD,
     DecapProgram,
     DscpProgram,
+    ElementProgram,
     EncapProgram,
     FilterProgram,
     HashProgram,
     MeterProgram,
     MirrorProgram,
-    Program,
     RewriteProgram,
     RouteProgram,
     TtlProgram,
@@ -100,23 +100,23 @@ class Site:
         return self.entry(BY_SEGMENT, (), action, origin, priority=0, **params)
 
 
-def section(program: Program, site: Site, memo: Memo) -> Section:
+def section(program: ElementProgram, site: Site, memo: Memo) -> Section:
     """The entries of a program, by the nodes that they belong to."""
 
-    def made(program: Program) -> Section:
+    def made(program: ElementProgram) -> Section:
         return Section(site.segments, tuple(node_parts(program, site, memo)))
 
     return memo.of(("section", site), program, made)
 
 
 @singledispatch
-def node_parts(program: Program, site: Site, memo: Memo) -> Sequence[SymbolicPart]:
+def node_parts(program: ElementProgram, site: Site, memo: Memo) -> Sequence[SymbolicPart]:
     """The parts of a kind of program: all belong to the segment, unless another one registers."""
     return (SymbolicPart(site.segment, tuple(program_entries(program, site))),)
 
 
 @singledispatch
-def program_entries(program: Program, site: Site) -> Iterator[SymbolicEntry]:
+def program_entries(program: ElementProgram, site: Site) -> Iterator[SymbolicEntry]:
     """The entries that make a block execute a program for the packets of a segment."""
     raise TypeError(f"{type(program).__name__} runs on no switch")
 

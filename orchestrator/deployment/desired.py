@@ -29,7 +29,7 @@ State = dict[bytes, bytes]
 _NOTHING = PipelineProgram((), (), ())
 
 
-class Placed(Protocol):
+class PlacedGraph(Protocol):
     """A graph on a network, as the journal keeps it."""
 
     @property
@@ -51,7 +51,7 @@ class Deployment:
     manifest: SamplingSecret | None
 
 
-def desired(schema: Schema, placed: Iterable[Placed], device: str) -> State:
+def desired(schema: Schema, placed: Iterable[PlacedGraph], device: str) -> State:
     """All that graphs ask of a switch, with the fabric's entries once; nothing without graphs."""
     state: State = {}
     graphs = [p for p in placed if device in p.bundle.pipeline_of]
@@ -74,7 +74,7 @@ def sample_session(bundle: Bundle, device: str) -> CloneSession:
     return CloneSession(target.cloning.session, target.ports.cpu, target.cloning.copies)
 
 
-def desired_entries(placed: Iterable[Placed], device: str) -> Iterator[tuple[str, TableEntry]]:
+def desired_entries(placed: Iterable[PlacedGraph], device: str) -> Iterator[tuple[str, TableEntry]]:
     """(graph, entry) of a switch's table entries; those that admit packets are last."""
     graphs = [p for p in placed if device in p.bundle.pipeline_of]
     for graph in graphs[:1]:
@@ -93,7 +93,7 @@ def desired_entries(placed: Iterable[Placed], device: str) -> Iterator[tuple[str
             yield graph.bundle.graph, entry
 
 
-def late(schema: Schema, placed: Iterable[Placed], device: str) -> frozenset[bytes]:
+def late(schema: Schema, placed: Iterable[PlacedGraph], device: str) -> frozenset[bytes]:
     """The entities that put graphs in force on a switch: they are written after all others."""
     return frozenset(
         schema.identified(entry, graph.bundle.graph)[1]

@@ -18,7 +18,7 @@ from orchestrator.deployment.handover import Moved, source_is_gone
 from orchestrator.deployment.places import Places, refusals_with
 from orchestrator.deployment.recording import NoRecorder, TransactionRecorder
 from orchestrator.deployment.savepoint import restore, save
-from orchestrator.deployment.sessions import Sessions
+from orchestrator.deployment.sessions import DeviceSessions
 from orchestrator.deployment.transaction import (
     ChainWorker,
     Change,
@@ -99,7 +99,7 @@ class Executor:
         self.progress = progress
         self.recorder = recorder or NoRecorder()
         self.careful, self.forgiving = careful, forgiving
-        self._sessions = Sessions(network)
+        self._sessions = DeviceSessions(network)
         self._checked: set[str] = set()
         """Devices that were seen to run what a step asks for, when their sessions were opened."""
         self.done = Executed()
@@ -178,7 +178,7 @@ class Executor:
                 if checks is not None:
                     checks(driver)
 
-        with Sessions(self.network) as self._sessions:
+        with DeviceSessions(self.network) as self._sessions:
             _at_once(answers, [n for n in transaction.devices if n not in self.away.devices])
             yield
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from orchestrator.deployment.scopes import EVERYTHING, Scope, id_of
+from orchestrator.deployment.scopes import EVERYTHING, MovedScope, id_of
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import EVERYWHERE, ClassMap, Core, Region
 from orchestrator.nfs.base import lookup
@@ -32,7 +32,7 @@ class StateMove:
     source: Core
     target: Core
     nfs: tuple[str, ...]
-    scope: Scope = EVERYTHING
+    scope: MovedScope = EVERYTHING
 
     @property
     def id(self) -> str:
@@ -166,7 +166,7 @@ def _of(
                     moves.setdefault((source, target), []).append(bucket)
         without = spaces if space == EVERYWHERE else ()
         for (source, target), buckets in sorted(moves.items(), key=lambda m: m[1]):
-            scope = Scope(key, len(by_bucket), tuple(buckets), space, without)
+            scope = MovedScope(key, len(by_bucket), tuple(buckets), space, without)
             yield StateMove(new.graph, source, target, (), scope)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
-from orchestrator.clients.failures import Refused
+from orchestrator.clients.failures import RefusedUpdates
 from orchestrator.clients.words import split_origin
 from orchestrator.deployment.journal import Journal
 from orchestrator.model.bundle import Bundle
@@ -86,5 +86,5 @@ def refusals_with(places: Places) -> Generator[None]:
     """What a switch refuses meanwhile is told with the places of rules."""
     try:
         yield
-    except Refused as error:
+    except RefusedUpdates as error:
         raise error.placed(places) from error

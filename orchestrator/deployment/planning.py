@@ -37,7 +37,7 @@ from orchestrator.garbage import large_frozen_data
 from orchestrator.linker.matching import by_table, same_effects
 from orchestrator.linker.nodes import differing_parts, owner, parts_of
 from orchestrator.model.bundle import Bundle
-from orchestrator.model.entries import Lpm, Part, PipelineProgram, TableEntry, WorkerProgram
+from orchestrator.model.entries import Lpm, NodePart, PipelineProgram, TableEntry, WorkerProgram
 from orchestrator.model.manifest import SamplingSecret, manifest_entries
 from orchestrator.model.plan import Core
 from orchestrator.model.provenance import told
@@ -359,8 +359,8 @@ def different_entries(
     old, new_parts = differing_parts(
         parts_of(device, before.entries), parts_of(device, after.entries)
     )
-    there: dict[Node | None, list[Part]] = {}
-    come: dict[Node | None, list[Part]] = {}
+    there: dict[Node | None, list[NodePart]] = {}
+    come: dict[Node | None, list[NodePart]] = {}
     for parts, by_node in ((old, there), (new_parts, come)):
         for part in parts:
             by_node.setdefault(part.node, []).append(part)

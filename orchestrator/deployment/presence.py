@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
-from orchestrator.deployment.desired import Placed
+from orchestrator.deployment.desired import PlacedGraph
 from orchestrator.deployment.drivers import ManagedNetwork, PipelineDriver
 from orchestrator.deployment.journal import Deployed
 from orchestrator.deployment.worker_drift import compared
@@ -78,7 +78,7 @@ class Presence:
             for graph_id, names in sorted(programs.items())
         )
 
-    def amiss(self, placed: Placed) -> Iterator[str]:
+    def amiss(self, placed: PlacedGraph) -> Iterator[str]:
         """Why devices that answer do not have a graph in force as the journal says; none: they do."""
         bundle = placed.bundle
         for device in bundle.pipeline_of:

@@ -23,7 +23,7 @@ from orchestrator.clients.p4info import Schema
 from orchestrator.clients.words import Placing, as_told
 from orchestrator.compiler.fabric_program import OWNER
 from orchestrator.deployment.desired import (
-    Placed,
+    PlacedGraph,
     State,
     desired,
     late,
@@ -130,7 +130,7 @@ class Drift:
 class _Asked:
     """What devices should have: all of `deployed`, nothing of `owed`; `prune`: nothing else either."""
 
-    deployed: Mapping[str, Placed]
+    deployed: Mapping[str, PlacedGraph]
     owed: Collection[Owed]
     prune: bool
 
@@ -148,7 +148,7 @@ class _Asked:
 
 def find_drift(
     network: NetworkDriver,
-    deployed: Mapping[str, Placed],
+    deployed: Mapping[str, PlacedGraph],
     *,
     prune: bool = False,
     owed: Collection[Owed] = (),
@@ -173,7 +173,7 @@ def find_drift(
 
 def repair(
     network: NetworkDriver,
-    deployed: Mapping[str, Placed],
+    deployed: Mapping[str, PlacedGraph],
     *,
     prune: bool = False,
     owed: Collection[Owed] = (),
@@ -257,7 +257,7 @@ class _WorkerWork(Protocol):
         self,
         session: WorkerDriver,
         core: Core,
-        deployed: Mapping[str, Placed],
+        deployed: Mapping[str, PlacedGraph],
         prune: bool,
         owed: Collection[str],
         /,
@@ -376,7 +376,7 @@ def _is_ours(schema: Schema, entity: p4r.Entity, graphs: set[str], ids: set[int]
     return graph in graphs or not ids.isdisjoint(graphs_of(entry))
 
 
-def _pipeline(deployed: Mapping[str, Placed], device: str) -> Build | None:
+def _pipeline(deployed: Mapping[str, PlacedGraph], device: str) -> Build | None:
     """The pipeline that deployed graphs ask of a device; None: they ask nothing of it."""
     bundles = (p.bundle for p in deployed.values() if device in p.bundle.pipeline_of)
     return next((build_for(bundle, device) for bundle in bundles), None)

@@ -13,7 +13,7 @@ _ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class MovedScope:
     """Some buckets of an NF's state, of which there are `of`, by `key`; without a key, everything. Of
     these buckets the flows of a `space` only, but not those `without`."""
 
@@ -43,7 +43,7 @@ class Scope:
         return told
 
 
-EVERYTHING = Scope()
+EVERYTHING = MovedScope()
 
 
 def id_of(what: object) -> str:

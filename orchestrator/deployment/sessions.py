@@ -18,7 +18,7 @@ from orchestrator.deployment.drivers import NetworkDriver, PipelineDriver
 MOST = 64
 
 
-class Sessions:
+class DeviceSessions:
     """Of one thread a device at a time; close them with `with`."""
 
     def __init__(self, network: NetworkDriver, most: int = MOST) -> None:
@@ -27,7 +27,7 @@ class Sessions:
         """Open and not in use, the one that was used last at the end."""
         self._lock, self._turn = threading.Lock(), threading.Lock()
 
-    def __enter__(self) -> Sessions:
+    def __enter__(self) -> DeviceSessions:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orchestrator.deployment.scopes import EVERYTHING, Scope, id_of
+from orchestrator.deployment.scopes import EVERYTHING, MovedScope, id_of
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import ClassMap, Core
 from orchestrator.nfs.base import lookup
@@ -25,7 +25,7 @@ class Following:
     source: Core
     standby: Core
     variant: str
-    scope: Scope = EVERYTHING
+    scope: MovedScope = EVERYTHING
 
     @property
     def id(self) -> str:
@@ -63,7 +63,7 @@ def _followings(bundle: Bundle) -> Iterator[Following]:
                     yield Following(*who, _owned(key, running.dispatch[standby.nf], core))
 
 
-def _owned(key: str, classes: tuple[ClassMap, ...], core: Core) -> Scope:
+def _owned(key: str, classes: tuple[ClassMap, ...], core: Core) -> MovedScope:
     """The buckets that a core has of any of an NF's classes; what is doubled has no flow spaces."""
     slices = [s for classes_of_nf in classes for s in classes_of_nf.slices]
     of = BUCKETS
@@ -72,4 +72,4 @@ def _owned(key: str, classes: tuple[ClassMap, ...], core: Core) -> Scope:
     mine = [s for s in slices if s.core == core]
     unit = _HASHES // of
     buckets = tuple(b for b in range(of) if any(s.low <= b * unit < s.high for s in mine))
-    return Scope(key, of, buckets)
+    return MovedScope(key, of, buckets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.deployment.desired import Placed
+from orchestrator.deployment.desired import PlacedGraph
 from orchestrator.deployment.drivers import WorkerDriver
 from orchestrator.model import ids
 from orchestrator.model.entries import ChainHop, ServerChain, WorkerProgram
@@ -69,7 +69,7 @@ class WorkerDrift:
 def drift_of(
     session: WorkerDriver,
     core: Core,
-    deployed: Mapping[str, Placed],
+    deployed: Mapping[str, PlacedGraph],
     prune: bool,
     owed: Collection[str] = (),
 ) -> WorkerDrift:
@@ -80,7 +80,7 @@ def drift_of(
 def compared(
     status: vnf_pb2.Status,
     core: Core,
-    deployed: Mapping[str, Placed],
+    deployed: Mapping[str, PlacedGraph],
     prune: bool,
     owed: Collection[str] = (),
 ) -> WorkerDrift:
@@ -99,7 +99,7 @@ def compared(
 def repair_worker(
     session: WorkerDriver,
     core: Core,
-    deployed: Mapping[str, Placed],
+    deployed: Mapping[str, PlacedGraph],
     prune: bool,
     owed: Collection[str] = (),
 ) -> WorkerDrift:
@@ -210,7 +210,7 @@ def _chains_at(path: int, there: Mapping[Classifier, tuple[object, ...]]) -> Ite
                 yield ServerChain(*ids.hop(path), (ChainHop(name, str(where[1])),), (port,))
 
 
-def _program(placed: Placed, core: Core) -> WorkerProgram | None:
+def _program(placed: PlacedGraph, core: Core) -> WorkerProgram | None:
     for worker in placed.bundle.workers:
         if Core(worker.server, worker.core) == core:
             return worker

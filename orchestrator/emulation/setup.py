@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from orchestrator.emulation.wiring import End
+from orchestrator.emulation.wiring import VethEnd
 from orchestrator.model.topology import Host, Server
 from servernf.wire.addresses import device_mac, mac_text
 
@@ -24,7 +24,7 @@ SERVER_SETTINGS = {f"net/ipv6/conf/{scope}/disable_ipv6": 1 for scope in ("all",
 """A server's kernel has no part in the network: its workers have."""
 
 
-def host_lines(host: Host, ends: Sequence[End]) -> list[str]:
+def host_lines(host: Host, ends: Sequence[VethEnd]) -> list[str]:
     """`ip -batch` lines inside a host: addresses and default routes, no static neighbours."""
     lines = ["link set lo up", *(f"link set {end.interface} up" for end in ends)]
     if not ends:
@@ -42,7 +42,7 @@ def host_lines(host: Host, ends: Sequence[End]) -> list[str]:
     return lines
 
 
-def server_lines(server: Server, ends: Sequence[End]) -> list[str]:
+def server_lines(server: Server, ends: Sequence[VethEnd]) -> list[str]:
     """`ip -batch` lines inside a server. Its agent makes the interfaces of workers, but for those that
     the topology names: they are to be there, as VFs of a NIC are."""
     names = [end.interface for end in ends]
@@ -62,7 +62,7 @@ def switch_lines(interfaces: Iterable[str]) -> list[str]:
     return [f"link set {name} arp off up" for name in interfaces]
 
 
-def capacity_line(end: End, capacity: int) -> str:
+def capacity_line(end: VethEnd, capacity: int) -> str:
     """A `tc -batch` line that limits what an interface sends; the burst lasts 10 ms."""
     burst = max(capacity // 8 // 100, 16_000)
     return f"qdisc add dev {end.interface} root tbf rate {capacity}bit burst {burst} latency 50ms"

@@ -17,7 +17,7 @@ INSIDE_MTU = 1600
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class VethEnd:
     """One end of a link. `mac` None: any."""
 
     node: str
@@ -31,13 +31,13 @@ class End:
 class VethPair:
     """A link as a pair of interfaces."""
 
-    a: End
-    b: End
+    a: VethEnd
+    b: VethEnd
     capacity: int
     """bit/s per direction."""
 
     @property
-    def ends(self) -> tuple[End, End]:
+    def ends(self) -> tuple[VethEnd, VethEnd]:
         return self.a, self.b
 
 
@@ -70,7 +70,7 @@ def wires(topology: Topology, network_id: str) -> tuple[VethPair, ...]:
     )
 
 
-def ends_of(node: str, plan: tuple[VethPair, ...]) -> list[End]:
+def ends_of(node: str, plan: tuple[VethPair, ...]) -> list[VethEnd]:
     """A node's interfaces, in the order of its links."""
     return [end for end in chain.from_iterable(wire.ends for wire in plan) if end.node == node]
 
@@ -86,16 +86,16 @@ def _both_known(link: Link, nodes: set[str]) -> bool:
     return True
 
 
-def _end(topology: Topology, network_id: str, node: str, port: int, used: Counter[str]) -> End:
+def _end(topology: Topology, network_id: str, node: str, port: int, used: Counter[str]) -> VethEnd:
     if switch := topology.switches.get(node):
-        return End(node, port, switch_interface(network_id, switch.id, port), INSIDE_MTU, None)
+        return VethEnd(node, port, switch_interface(network_id, switch.id, port), INSIDE_MTU, None)
     index = used[node]
     used[node] += 1
     # A node's own MAC is its first interface's; further ones get any.
     if host := topology.hosts.get(node):
-        return End(node, index, f"eth{index}", HOST_MTU, None if index else host.mac)
+        return VethEnd(node, index, f"eth{index}", HOST_MTU, None if index else host.mac)
     server = topology.servers[node]
     if server.interfaces and _behind_nic(topology, node):
         mac = device_mac(server.id, core=port + 1)
-        return End(node, index, server.interfaces[port], INSIDE_MTU, mac)
-    return End(node, index, f"eth{index}", INSIDE_MTU, None if index else device_mac(server.id))
+        return VethEnd(node, index, server.interfaces[port], INSIDE_MTU, mac)
+    return VethEnd(node, index, f"eth{index}", INSIDE_MTU, None if index else device_mac(server.id))

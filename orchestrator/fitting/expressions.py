@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.softswitch.ir.program import Program
+from orchestrator.softswitch.ir.program import P4Program
 
 Json = Any
 Field = tuple[str, str]
@@ -31,7 +31,7 @@ _TRUTH = frozenset({"d2b", "b2d", "not", "and", "or"})
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class FieldWrite:
     """One field that a primitive writes: from which fields, in how many dependent steps of the ALUs.
 
     `constant` is what it becomes, where that is always the same; `copy`: it becomes what another field
@@ -144,7 +144,7 @@ def _is_constant(node: Json) -> bool:
     return bare(node).get("type") in ("hexstr", "bool")
 
 
-def writes_of(primitive: Json, program: Program) -> tuple[Write, ...]:
+def writes_of(primitive: Json, program: P4Program) -> tuple[FieldWrite, ...]:
     """What a primitive does to fields; what it asks of the switch is a field of no header."""
     op, parameters = primitive["op"], primitive["parameters"]
     if op == "assign":
@@ -153,19 +153,19 @@ def writes_of(primitive: Json, program: Program) -> tuple[Write, ...]:
         steps = steps_of(source)
         constant = value_of(source, {}) if not reads else None
         written = tuple(target["value"])
-        return (Write(written, reads, max(1, steps), constant, bool(reads) and not steps),)
+        return (FieldWrite(written, reads, max(1, steps), constant, bool(reads) and not steps),)
     if op in ("add_header", "remove_header"):
         header = bare(parameters[0])["value"]
-        return (Write((header, "$valid$"), frozenset(), 1, int(op == "add_header")),)
+        return (FieldWrite((header, "$valid$"), frozenset(), 1, int(op == "add_header")),)
     if op == "assign_header":
         to, source = (bare(p)["value"] for p in parameters)
         names = [field.name for field in program.headers[to].type.fields]
-        return tuple(Write((to, n), frozenset({(source, n)})) for n in (*names, "$valid$"))
+        return tuple(FieldWrite((to, n), frozenset({(source, n)})) for n in (*names, "$valid$"))
     if op == "modify_field_with_hash_based_offset":
         target, calculation = tuple(bare(parameters[0])["value"]), parameters[2]["value"]
         inputs = program.calculations[calculation].inputs
         reads = frozenset(field for node in inputs for field in fields_of(node))
         bits = program.field(*target).width
-        return (Write(target, reads, 1, hash_bits=bits),)
+        return (FieldWrite(target, reads, 1, hash_bits=bits),)
     reads = frozenset(field for parameter in parameters for field in fields_of(parameter))
-    return (Write(("", op), reads),)
+    return (FieldWrite(("", op), reads),)

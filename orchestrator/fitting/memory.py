@@ -13,7 +13,7 @@ from math import ceil
 
 from orchestrator.fitting.steps import Step
 from orchestrator.softswitch.ir.program import Key, Lookup, lookup_of
-from orchestrator.targets.chip import SRAM_BITS, SRAM_ROWS, TCAM_BITS, TCAM_ROWS, Use
+from orchestrator.targets.chip import SRAM_BITS, SRAM_ROWS, TCAM_BITS, TCAM_ROWS, StageUse
 
 WAYS = 4
 """Of an exact table: the hashes under which an entry may lie."""
@@ -38,18 +38,18 @@ COUNTER_BLOCKS, METER_BLOCKS = 18, 24
 
 
 @lru_cache(maxsize=1 << 14)
-def part(step: Step, entries: int) -> Use:
+def part(step: Step, entries: int) -> StageUse:
     """What so many of a step's entries take, as where a table is spread over stages."""
     if step.asks is not None:
-        return Use(gateways=max(1, ceil(step.asked_bits / GATEWAY_BITS)))
+        return StageUse(gateways=max(1, ceil(step.asked_bits / GATEWAY_BITS)))
     if not step.keys or not entries:
         bits = sum(w.hash_bits for way in step.ways for w in way.writes)
-        return Use(logical_tables=1, hash_bits=min(bits, HASH_BITS))
+        return StageUse(logical_tables=1, hash_bits=min(bits, HASH_BITS))
     use = _exact(step, entries) if exact(step) else _ternary(step, entries)
-    return use + Use(logical_tables=1) + _beside(step, entries)
+    return use + StageUse(logical_tables=1) + _beside(step, entries)
 
 
-def _exact(step: Step, entries: int) -> Use:
+def _exact(step: Step, entries: int) -> StageUse:
     key = _bits(step.keys)
     entry = max(1, key - GHOST_BITS) + VERSION_BITS + _overhead(step)
     ways = WAYS if key > INDEX_BITS else 1
@@ -59,16 +59,16 @@ def _exact(step: Step, entries: int) -> Use:
         for rams in [ceil(entries / (SRAM_ROWS * per_row))]
     )
     hashed = min(HASH_BITS, INDEX_BITS * ways + max(0, (ceil(rams / ways) - 1).bit_length()) * ways)
-    return Use(sram=blocks, exact_bytes=_bytes(step.keys), hash_bits=hashed)
+    return StageUse(sram=blocks, exact_bytes=_bytes(step.keys), hash_bits=hashed)
 
 
-def _ternary(step: Step, entries: int) -> Use:
+def _ternary(step: Step, entries: int) -> StageUse:
     key = _bits(step.keys)
     wide = ceil((key + VERSION_BITS) / TCAM_BITS)
     tcam = wide * ceil(entries / TCAM_ROWS)
     overhead = 1 << max(3, (_overhead(step) - 1).bit_length())
     indirect = ceil(entries / (SRAM_ROWS * (SRAM_BITS // min(64, overhead))))
-    return Use(sram=indirect, tcam=tcam, ternary_bytes=_bytes(step.keys), ternary_tables=1)
+    return StageUse(sram=indirect, tcam=tcam, ternary_bytes=_bytes(step.keys), ternary_tables=1)
 
 
 def _packings(entry_bits: int) -> list[tuple[int, int]]:
@@ -85,21 +85,21 @@ def _overhead(step: Step) -> int:
     return bits + (POINTER_BITS if step.counted and not exact(step) else 0)
 
 
-def _beside(step: Step, entries: int) -> Use:
+def _beside(step: Step, entries: int) -> StageUse:
     """Of parameters, counters and meters; the latter two with a spare block for each unit's bank."""
-    use = Use()
+    use = StageUse()
     data = _data_bits(step)
     if data > IMMEDIATE_BITS:
         size = 1 << max(3, (data - 1).bit_length())
-        use += Use(sram=ceil(entries / (SRAM_ROWS * (SRAM_BITS / size))))
+        use += StageUse(sram=ceil(entries / (SRAM_ROWS * (SRAM_BITS / size))))
     if step.counted:
         blocks = ceil(entries / (SRAM_ROWS * COUNTERS_IN_ROW))
         units = ceil(blocks / (COUNTER_BLOCKS - 1))
-        use += Use(sram=blocks + units, map_ram=blocks + units, counters=units)
+        use += StageUse(sram=blocks + units, map_ram=blocks + units, counters=units)
     if step.metered:
         blocks = ceil(entries / SRAM_ROWS)
         units = ceil(blocks / (METER_BLOCKS - 1))
-        use += Use(sram=blocks + units, map_ram=blocks + units, meters=units)
+        use += StageUse(sram=blocks + units, map_ram=blocks + units, meters=units)
     return use
 
 

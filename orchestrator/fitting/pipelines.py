@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from orchestrator.fitting.stages import Fit, Placed, fit
+from orchestrator.fitting.stages import Fit, PlacedStep, fit
 from orchestrator.fitting.steps import Asked, instance_table
 from orchestrator.model.builds import Build
 from orchestrator.softswitch.ir import program_of
@@ -32,7 +32,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ChipRefusal:
     """Why a chip does not hold a pipeline: the table, what it lacks, and what would fit.
 
     `fewer`: a table and so many entries of it; `without`: instances of blocks of which each, taken out,
@@ -92,7 +92,7 @@ def as_planned(pipeline: Pipeline, build: Build) -> Pipeline:
     return replace(pipeline, table_sizes=sizes)
 
 
-def refusal(build: Build, chip: Chip, need: Mapping[str, int]) -> Refusal | None:
+def refusal(build: Build, chip: Chip, need: Mapping[str, int]) -> ChipRefusal | None:
     """What keeps a pipeline from a chip, and what would fit; None: nothing does."""
     placement = fitted(build, chip, need)
     if placement.fits:
@@ -119,7 +119,7 @@ def refusal(build: Build, chip: Chip, need: Mapping[str, int]) -> Refusal | None
         )
     text = f"{why} ({helps})"
     stages, least = len(placement.stages), len(bare.stages)
-    return Refusal(table, resource, stages, least, fewer, without, never, text)
+    return ChipRefusal(table, resource, stages, least, fewer, without, never, text)
 
 
 def _own(need: Mapping[str, int], instance: str) -> dict[str, int]:
@@ -167,10 +167,10 @@ def _fewer(build: Build, placement: Fit, need: Mapping[str, int]) -> tuple[str, 
     return table, low
 
 
-def _table_of(placement: Fit, stopped: Placed) -> str:
+def _table_of(placement: Fit, stopped: PlacedStep) -> str:
     """The last table with entries that leads to a step; a condition has no name that anyone knows."""
     by_name = {placed.name: placed for placed in placement.placed}
-    at: Placed | None = stopped
+    at: PlacedStep | None = stopped
     seen: set[str] = set()
     while at is not None and not at.keyed and at.name not in seen:
         seen.add(at.name)

@@ -11,25 +11,25 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 
-from orchestrator.fitting.expressions import Field, Write, computes
+from orchestrator.fitting.expressions import Field, FieldWrite, computes
 from orchestrator.fitting.memory import exact, key_bytes, part
 from orchestrator.fitting.steps import Asked, Step, Steps, end_of, steps_of
-from orchestrator.softswitch.ir.program import Program
-from orchestrator.targets.chip import Chip, Use
+from orchestrator.softswitch.ir.program import P4Program
+from orchestrator.targets.chip import Chip, StageUse
 
 MOST_STAGES = 4096
 """Where counting ends: a table of a million ternary entries has some 200."""
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedStep:
     """A step on the chip: `first` to `last` stage, and all that it takes. `bound`: what kept it from an
     earlier stage, or from fewer of them ("" nothing; "order": what it depends on)."""
 
     name: str
     first: int
     last: int
-    use: Use
+    use: StageUse
     entries: int
     keyed: bool
     bound: str = ""
@@ -42,13 +42,13 @@ class Fit:
     """A pipeline on a chip."""
 
     chip: Chip
-    placed: tuple[Placed, ...]
-    stages: tuple[Use, ...]
+    placed: tuple[PlacedStep, ...]
+    stages: tuple[StageUse, ...]
     """What is taken of each, also of those that the chip has not."""
     phv_bits: int
 
     @property
-    def refused(self) -> Placed | None:
+    def refused(self) -> PlacedStep | None:
         """The first table that the chip has no stage for."""
         return next((p for p in self.placed if p.last >= self.chip.stages), None)
 
@@ -84,16 +84,16 @@ class _Room:
     """What is taken of each stage so far; a key of several tables of a stage comes to it once."""
 
     chip: Chip
-    taken: list[Use] = field(default_factory=list[Use])
+    taken: list[StageUse] = field(default_factory=list[StageUse])
     keys: list[set[tuple[Field, bool]]] = field(default_factory=list[set[tuple[Field, bool]]])
 
-    def at(self, stage: int) -> Use:
+    def at(self, stage: int) -> StageUse:
         while len(self.taken) <= stage:
-            self.taken.append(Use())
+            self.taken.append(StageUse())
             self.keys.append(set())
         return self.taken[stage]
 
-    def with_part(self, step: Step, entries: int, stage: int) -> Use:
+    def with_part(self, step: Step, entries: int, stage: int) -> StageUse:
         """What is taken of a stage with some of a step's entries."""
         use = self.at(stage) + part(step, entries)
         shared = [k for k in step.keys if ((k.header, k.field), exact(step)) in self.keys[stage]]
@@ -102,11 +102,11 @@ class _Room:
             return replace(use, exact_bytes=use.exact_bytes - twice)
         return replace(use, ternary_bytes=use.ternary_bytes - twice)
 
-    def put(self, step: Step, first: int) -> tuple[int, int, Use, str]:
+    def put(self, step: Step, first: int) -> tuple[int, int, StageUse, str]:
         """(first, last stage, what it takes, what it had no room for) from this stage on."""
         if not step.entries:
             return self._put_whole(first, part(step, 0))
-        left, begun, total, bound = step.entries, -1, Use(), ""
+        left, begun, total, bound = step.entries, -1, StageUse(), ""
         stage = first
         while left and stage < MOST_STAGES:
             room = self._most(step, left, stage)
@@ -121,7 +121,7 @@ class _Room:
             stage += 1
         return begun if begun >= 0 else stage, stage - 1, total, bound
 
-    def _put_whole(self, first: int, use: Use) -> tuple[int, int, Use, str]:
+    def _put_whole(self, first: int, use: StageUse) -> tuple[int, int, StageUse, str]:
         bound = ""
         for stage in range(first, MOST_STAGES):
             short = (self.at(stage) + use).beyond(self.chip.stage)
@@ -148,7 +148,7 @@ class _Room:
         return low
 
 
-def fit(program: Program, asked: Asked, chip: Chip) -> Fit:
+def fit(program: P4Program, asked: Asked, chip: Chip) -> Fit:
     """A program on a chip."""
     ingress, egress = program.architecture.controls
     behind = steps_of(program, egress, asked, end_of(program, {}))
@@ -160,18 +160,18 @@ def place(controls: Iterable[Steps], chip: Chip, phv: int = 0) -> Fit:
     """The steps of controls, which share the stages; `phv`: bits of the packet header vector."""
     room = _Room(chip)
     placed = [step for steps in controls for step in _place(steps, room)]
-    while room.taken and room.taken[-1] == Use():
+    while room.taken and room.taken[-1] == StageUse():
         room.taken.pop()
     return Fit(chip, tuple(placed), tuple(room.taken), phv)
 
 
-def _place(steps: Steps, room: _Room) -> list[Placed]:
+def _place(steps: Steps, room: _Room) -> list[PlacedStep]:
     if not steps:
         return []
     levels: dict[str, Levels] = {next(iter(steps)): {}}
     earliest: dict[str, _Level] = {}
     once = _written_once(steps)
-    placed: list[Placed] = []
+    placed: list[PlacedStep] = []
     for name, step in steps.items():
         here = levels.get(name, {})
         after = earliest.get(name, _Level())
@@ -179,7 +179,7 @@ def _place(steps: Steps, room: _Room) -> list[Placed]:
         first, last, use, bound = room.put(step, start.stage)
         bound = bound or ("order" if start.stage else "")
         placed.append(
-            Placed(name, first, last, use, step.entries, bool(step.keys), bound, start.by)
+            PlacedStep(name, first, last, use, step.entries, bool(step.keys), bound, start.by)
         )
         for way in step.ways:
             if way.next is None:
@@ -213,7 +213,7 @@ def _start(step: Step, here: Levels, after: _Level, once: Container[Field]) -> _
 
 
 def _written(
-    writes: tuple[Write, ...], here: Levels, name: str, last: int, once: Container[Field]
+    writes: tuple[FieldWrite, ...], here: Levels, name: str, last: int, once: Container[Field]
 ) -> Levels:
     """From when on what an action writes can be read."""
     now = dict(here)
@@ -232,7 +232,7 @@ def _written(
     return now
 
 
-def _free(write: Write, step: Step, once: Container[Field]) -> bool:
+def _free(write: FieldWrite, step: Step, once: Container[Field]) -> bool:
     """Whether a copy is none on the chip but another name: nothing else is ever written there."""
     return write.copy and write.target in once and not step.keys
 
@@ -253,7 +253,7 @@ def _later(levels: Levels, other: Levels) -> None:
             levels[name] = level
 
 
-def phv_bits(program: Program, steps: Steps) -> int:
+def phv_bits(program: P4Program, steps: Steps) -> int:
     """Header bits of the longest way through the parser, what may be pushed, and metadata in use."""
     bits = {h.name: sum(f.width for f in h.type.fields) for h in program.headers.values()}
     longest: dict[str, int] = {}

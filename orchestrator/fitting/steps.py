@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import lru_cache
 
-from orchestrator.fitting.expressions import Field, Json, Write, fields_of, value_of, writes_of
-from orchestrator.softswitch.ir.program import Action, ControlGraph, Key, Program, Table
+from orchestrator.fitting.expressions import Field, FieldWrite, Json, fields_of, value_of, writes_of
+from orchestrator.softswitch.ir.program import Action, ControlGraph, Key, P4Program, P4Table
 
 Known = dict[Field, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ActionWay:
     """What one action of a step does, where the packet goes then, and the bits of its parameters."""
 
-    writes: tuple[Write, ...]
+    writes: tuple[FieldWrite, ...]
     next: str | None
     data_bits: int = 0
 
@@ -36,7 +36,7 @@ class Step:
     """
 
     name: str
-    ways: tuple[Way, ...]
+    ways: tuple[ActionWay, ...]
     keys: tuple[Key, ...] = ()
     entries: int = 0
     actions: int = 1
@@ -86,12 +86,12 @@ class Asked:
 _STATEMENT = re.compile(r"tbl_([a-z_]+)\d")
 
 
-def steps_of(program: Program, control: str, asked: Asked, live: Container[Field]) -> Steps:
+def steps_of(program: P4Program, control: str, asked: Asked, live: Container[Field]) -> Steps:
     """The steps of a control; `live` is what its end hands on."""
     return _needed(_reached(program, program.pipelines[control], asked), live)
 
 
-def end_of(program: Program, behind: Steps) -> frozenset[Field]:
+def end_of(program: P4Program, behind: Steps) -> frozenset[Field]:
     """What is read after ingress: by egress (`behind`), by the deparser, by the switch, by a copy's or a
     recirculated frame's next pass."""
     emitted = {
@@ -115,7 +115,7 @@ def end_of(program: Program, behind: Steps) -> frozenset[Field]:
     return frozenset(emitted | kept | asked | read)
 
 
-def _reached(program: Program, pipeline: ControlGraph, asked: Asked) -> dict[str, Step]:
+def _reached(program: P4Program, pipeline: ControlGraph, asked: Asked) -> dict[str, Step]:
     """What packets can come to, in packet order, with conditions that are decided left out."""
     order = _in_order(pipeline)
     states: dict[str, Known | None] = dict.fromkeys(order)
@@ -135,15 +135,17 @@ def _reached(program: Program, pipeline: ControlGraph, asked: Asked) -> dict[str
     return steps
 
 
-def _step(program: Program, pipeline: ControlGraph, name: str, asked: Asked, state: Known) -> Step:
+def _step(
+    program: P4Program, pipeline: ControlGraph, name: str, asked: Asked, state: Known
+) -> Step:
     if name in pipeline.conditionals:
         conditional = pipeline.conditionals[name]
         value = value_of(conditional.expression, state)
         if value is not None:
             return Step(
-                name, (Way((), conditional.true_next if value else conditional.false_next),)
+                name, (ActionWay((), conditional.true_next if value else conditional.false_next),)
             )
-        ways = (Way((), conditional.true_next), Way((), conditional.false_next))
+        ways = (ActionWay((), conditional.true_next), ActionWay((), conditional.false_next))
         asked_of = set(fields_of(conditional.expression))
         bits = sum(1 if f[1] == "$valid$" else program.field(*f).width for f in asked_of)
         return Step(name, ways, asks=conditional.expression, asked_bits=bits)
@@ -153,13 +155,15 @@ def _step(program: Program, pipeline: ControlGraph, name: str, asked: Asked, sta
     return _table(program, pipeline.tables[name], asked, state)
 
 
-def _table(program: Program, table: Table, asked: Asked, state: Known) -> Step:
+def _table(program: P4Program, table: P4Table, asked: Asked, state: Known) -> Step:
     count = asked.entries.get(instance_table(table.name), table.size) if table.keys else 0
     default = next((a for a in table.actions if a.id == table.default_action), None)
     missed = table.next_tables.get("__MISS__", table.base_next)
     if default is not None and default.name in table.next_tables:
         missed = table.next_tables[default.name]
-    on_miss = Way((), missed) if default is None else _way(program, default, missed, asked, state)
+    on_miss = (
+        ActionWay((), missed) if default is None else _way(program, default, missed, asked, state)
+    )
     if not count:
         left_out = asked.leaves_out(table.name)
         return Step(table.name, (replace(on_miss, writes=()) if left_out else on_miss,))
@@ -171,7 +175,7 @@ def _table(program: Program, table: Table, asked: Asked, state: Known) -> Step:
     if table.meter is not None:
         target = program.meters[table.meter].target
         if target is not None:
-            coloured = Write(target, frozenset())
+            coloured = FieldWrite(target, frozenset())
             hits = tuple(replace(way, writes=(*way.writes, coloured)) for way in hits)
     return Step(
         table.name,
@@ -190,12 +194,12 @@ def instance_table(name: str) -> str:
 
 
 def _way(
-    program: Program,
+    program: P4Program,
     action: Action,
     following: str | None,
     asked: Asked,
     state: Known | None = None,
-) -> Way:
+) -> ActionWay:
     """An action; what a field is already, where `state` knows it, is not written again."""
     made = _writes(program)[action.id]
     writes = tuple(write for write in made if write.target not in asked.elsewhere)
@@ -203,17 +207,17 @@ def _way(
         following = None
     if state is not None:
         here = dict(state)
-        kept: list[Write] = []
+        kept: list[FieldWrite] = []
         for write in writes:
             if write.constant is None or here.get(write.target) != write.constant:
                 kept.append(write)
             here = _after(here, (write,))
         writes = tuple(kept)
-    return Way(writes, following, sum(p.width for p in action.params))
+    return ActionWay(writes, following, sum(p.width for p in action.params))
 
 
 @lru_cache(maxsize=4)
-def _writes(program: Program) -> Mapping[int, tuple[Write, ...]]:
+def _writes(program: P4Program) -> Mapping[int, tuple[FieldWrite, ...]]:
     """What each action writes, by its id."""
     return {
         action.id: tuple(write for p in action.primitives for write in writes_of(p, program))
@@ -221,7 +225,7 @@ def _writes(program: Program) -> Mapping[int, tuple[Write, ...]]:
     }
 
 
-def _at_first(program: Program) -> Known:
+def _at_first(program: P4Program) -> Known:
     """Metadata that no parse state sets is 0."""
     made = {
         tuple(op["parameters"][0]["value"])
@@ -239,7 +243,7 @@ def _at_first(program: Program) -> Known:
     }
 
 
-def _after(state: Known, writes: Iterable[Write]) -> Known:
+def _after(state: Known, writes: Iterable[FieldWrite]) -> Known:
     state = dict(state)
     for write in writes:
         state.pop(write.target, None)
@@ -288,21 +292,21 @@ def _needed(steps: dict[str, Step], live_at_end: Container[Field]) -> dict[str, 
     instead: dict[str, str | None] = {}
     for name in reversed(steps):
         step = steps[name]
-        ways: list[Way] = []
+        ways: list[ActionWay] = []
         before: set[Field] = set()
         for way in step.ways:
             following = way.next
             while following is not None and following in instead:
                 following = instead[following]
             wanted: set[Field] = set() if following is None else set(live[following])
-            kept: list[Write] = []
+            kept: list[FieldWrite] = []
             for write in reversed(way.writes):
                 header, _ = write.target
                 if header == "" or write.target in wanted or write.target in live_at_end:
                     kept.append(write)
                     wanted -= {write.target}
                     wanted |= write.reads
-            ways.append(Way(tuple(reversed(kept)), following, way.data_bits))
+            ways.append(ActionWay(tuple(reversed(kept)), following, way.data_bits))
             before |= wanted
         step = replace(step, ways=tuple(dict.fromkeys(ways)))
         if step.idle:

@@ -22,7 +22,7 @@ from orchestrator.model.entries import (
     FloodGroup,
     LazyEntries,
     Lpm,
-    Part,
+    NodePart,
     PipelineProgram,
     ServerChain,
     TableEntry,
@@ -94,7 +94,7 @@ class _Linker:
             flood.group: self._packed(f"multicast group of {device}", ids.GROUP, n)
             for n, flood in enumerate(program.floods, 1)
         }
-        parts: list[Part] = []
+        parts: list[NodePart] = []
         for section in program.sections:
             own = tuple((name, names[name]) for name in section.segments)
             parts += _section_parts(section, device, own, self._memo)
@@ -201,10 +201,10 @@ class _Resolver:
 
 def _section_parts(
     section: Section, device: str, numbers: tuple[tuple[SegmentRef, int], ...], memo: Memo
-) -> Sequence[Part]:
+) -> Sequence[NodePart]:
     """The parts of a section on a device; those that an earlier version had are the same objects."""
 
-    def linked(section: Section) -> Sequence[Part]:
+    def linked(section: Section) -> Sequence[NodePart]:
         part = _Parts(device, numbers, len(section.parts) == 1, memo).part
         return memo.each(("part", device, numbers), section.parts, part)
 
@@ -224,14 +224,14 @@ class _Parts:
         self._names = dict(numbers)
         self._resolver = _Resolver(self._names)
 
-    def part(self, symbolic: SymbolicPart) -> Part:
+    def part(self, symbolic: SymbolicPart) -> NodePart:
         """A part with numbers."""
         own, entries = symbolic
         node = self._node(own)
         if isinstance(entries, Unmade):
             refs = {self._node(ref) for ref in entries.named} - {node}
             unmade = self._memo.of(("unmade", self._numbers), entries, self._unmade)
-            return Part(node, unmade, tuple(sorted(refs)))
+            return NodePart(node, unmade, tuple(sorted(refs)))
         doings = {id(entry.params): entry.params for entry in entries}
         named = {value for params in doings.values() for _, value in params}
         nodes = {self._node(ref) for ref in named if isinstance(ref, SegmentRef | TreeRef)}
@@ -239,7 +239,7 @@ class _Parts:
             linked = self._memo.of(("entries", self._numbers), entries, self._entries)
         else:
             linked = self._entries(entries)
-        return Part(node, linked, tuple(sorted(nodes - {node})))
+        return NodePart(node, linked, tuple(sorted(nodes - {node})))
 
     def _node(self, ref: SegmentRef | TreeRef) -> Node:
         if isinstance(ref, TreeRef):

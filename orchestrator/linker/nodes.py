@@ -25,7 +25,7 @@ from orchestrator.model.entries import (
     FloodGroup,
     Key,
     Meter,
-    Part,
+    NodePart,
     ServerChain,
     TableEntry,
 )
@@ -95,10 +95,10 @@ class Specs:
         return len(self._known) - 1
 
 
-class Sources:
+class NamingNodes:
     """Which nodes name a node, and how often."""
 
-    def __init__(self, parts: Iterable[Part] = ()) -> None:
+    def __init__(self, parts: Iterable[NodePart] = ()) -> None:
         self._before: dict[Node, Counter[Node]] = {}
         for node, named in _named(parts).items():
             for ref, count in named.items():
@@ -108,9 +108,9 @@ class Sources:
         """The nodes of which some entry names a node."""
         return self._before.get(node, ())
 
-    def after(self, gone: Iterable[Part], come: Iterable[Part]) -> Sources:
+    def after(self, gone: Iterable[NodePart], come: Iterable[NodePart]) -> NamingNodes:
         """Those without what some parts name, and with what others do."""
-        sources, own = Sources(), set[Node]()
+        sources, own = NamingNodes(), set[Node]()
         sources._before = dict(self._before)
         was, now = _named(gone), _named(come)
         for node in {*was, *now}:
@@ -129,7 +129,7 @@ class Sources:
         return sources
 
 
-def _named(parts: Iterable[Part]) -> dict[Node, Counter[Node]]:
+def _named(parts: Iterable[NodePart]) -> dict[Node, Counter[Node]]:
     """How often each node names another one."""
     naming: dict[Node, Counter[Node]] = {}
     for part in parts:
@@ -148,18 +148,18 @@ class Nodes:
         self, bundle: Bundle, specs: Specs | None = None, like: Nodes | None = None
     ) -> None:
         self.bundle = bundle
-        self.listed: dict[str, Sequence[Part]] = {
+        self.listed: dict[str, Sequence[NodePart]] = {
             switch: parts_of(switch, program.entries) for switch, program in bundle.programs.items()
         }
         """All parts, by switch."""
-        self.parts: dict[Node, list[Part]] = {} if like is None else dict(like.parts)
+        self.parts: dict[Node, list[NodePart]] = {} if like is None else dict(like.parts)
         self.floods: dict[Node, FloodGroup] = {}
         self.chains: dict[Node, list[tuple[Core, ServerChain]]] = defaultdict(list)
         self.place: dict[Node, str] = {} if like is None else dict(like.place)
         """The switch that has a node's entries."""
         self.roots: dict[str, Node] = {} if like is None else dict(like.roots)
         self._specs: dict[tuple[Core, str], int] = {}
-        self._sources: Sources | None = None
+        self._sources: NamingNodes | None = None
         specs = specs or Specs()
         if like is None:
             for switch, parts in self.listed.items():
@@ -179,7 +179,7 @@ class Nodes:
                     (core, program_chain)
                 )
 
-    def _add(self, switch: str, part: Part) -> None:
+    def _add(self, switch: str, part: NodePart) -> None:
         node = part.node
         if node is None:
             return
@@ -191,7 +191,7 @@ class Nodes:
         if node.kind == ROOT:
             self.roots[switch] = node
 
-    def _remove(self, part: Part) -> None:
+    def _remove(self, part: NodePart) -> None:
         node = part.node
         if node is None:
             return
@@ -238,7 +238,7 @@ class Nodes:
     def __contains__(self, node: object) -> bool:
         return node in self.parts or node in self.floods or node in self.chains
 
-    def entries(self, node: Node, but: Collection[Part] = ()) -> Iterator[TableEntry]:
+    def entries(self, node: Node, but: Collection[NodePart] = ()) -> Iterator[TableEntry]:
         """A node's entries, of all tables, without those of some parts."""
         apart = {*map(id, but)}
         parts = (part for part in self.parts.get(node, ()) if id(part) not in apart)
@@ -292,7 +292,7 @@ class Nodes:
     def above(self, nodes: Iterable[Node]) -> set[Node]:
         """Some nodes, and all from which packets may come to them."""
         if self._sources is None:
-            self._sources = Sources(chain.from_iterable(self.listed.values()))
+            self._sources = NamingNodes(chain.from_iterable(self.listed.values()))
         chains: dict[Node, list[Node]] = defaultdict(list)
         for node in self.chains:
             for ref in self.refs(node):
@@ -308,10 +308,12 @@ class Nodes:
         return above
 
 
-def differing_parts(one: Sequence[Part], other: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+def differing_parts(
+    one: Sequence[NodePart], other: Sequence[NodePart]
+) -> tuple[list[NodePart], list[NodePart]]:
     """What only one of two lists of parts has, and what only the other."""
-    ours: list[Part] = []
-    theirs: list[Part] = []
+    ours: list[NodePart] = []
+    theirs: list[NodePart] = []
     for gone, come in unlike(one, other):
         ours += one[gone]
         theirs += other[come]
@@ -320,7 +322,7 @@ def differing_parts(one: Sequence[Part], other: Sequence[Part]) -> tuple[list[Pa
     return mine, yours
 
 
-def parts_of(switch: str, entries: Sequence[TableEntry]) -> Sequence[Part]:
+def parts_of(switch: str, entries: Sequence[TableEntry]) -> Sequence[NodePart]:
     """Entries by the nodes that they belong to, in order of their first ones."""
     if isinstance(entries, Entries):
         return entries.parts
@@ -341,10 +343,10 @@ def in_parts(bundle: Bundle) -> Bundle:
     return replace(bundle, programs=programs)
 
 
-def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> Part:
+def part_of(switch: str, node: Node | None, entries: Iterable[TableEntry]) -> NodePart:
     """Entries of a node as a part."""
     mine = tuple(entries)
-    return Part(node, mine, () if node is None else named_by(node, switch, mine))
+    return NodePart(node, mine, () if node is None else named_by(node, switch, mine))
 
 
 def named_by(node: Node, switch: str, entries: Iterable[TableEntry]) -> tuple[Node, ...]:

@@ -14,7 +14,7 @@ from orchestrator.linker.digests import Digests
 from orchestrator.linker.matching import Matched, Matching, by_table, same_effects
 from orchestrator.linker.nodes import Nodes, differing_parts, named_by
 from orchestrator.model.decision import LEVELS
-from orchestrator.model.entries import Lpm, Part, ServerChain, TableEntry
+from orchestrator.model.entries import Lpm, NodePart, ServerChain, TableEntry
 from orchestrator.model.plan import Core
 from orchestrator.model.refs import GROUP, PATH, ROOT, TREE, Node, segment_of
 from orchestrator.targets.block import VERSION_TABLE
@@ -133,7 +133,7 @@ class Pairing:
         """How a changed node differs: (before, after)."""
         self.settled: dict[Node, set[tuple[object, ...]]] = {}
         """By new node: what `matched` leaves out, since nothing of it changes."""
-        self.apart: dict[Node, list[Part]] = {}
+        self.apart: dict[Node, list[NodePart]] = {}
         """Likewise, whole parts: they are not looked into."""
         for switch, root in new.roots.items():
             if switch in old.roots:
@@ -249,7 +249,7 @@ class Pairing:
                 self.lines.setdefault(new, []).extend(changed)
         return True
 
-    def _apart(self, node: Node) -> list[Part]:
+    def _apart(self, node: Node) -> list[NodePart]:
         """Parts that both versions have, if all that they name is the same and none has a priority."""
         before = {*map(id, self.old.parts.get(node, ()))}
         return [
@@ -260,7 +260,7 @@ class Pairing:
             and not part.ranked()
         ]
 
-    def _settled(self, node: Node, apart: Collection[Part]) -> set[tuple[object, ...]]:
+    def _settled(self, node: Node, apart: Collection[NodePart]) -> set[tuple[object, ...]]:
         """Entries that are the same in both versions (but for provenance), as are all that they name.
 
         Of tables with priorities none: what the others come to depends on those around them.

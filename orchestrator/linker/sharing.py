@@ -48,7 +48,7 @@ from orchestrator.model.entries import (
     Entries,
     Exact,
     FloodGroup,
-    Part,
+    NodePart,
     PipelineProgram,
     ServerChain,
     TableEntry,
@@ -94,7 +94,7 @@ def _with_parts_of(old: Bundle, new: Bundle) -> Bundle:
             continue
         parts = parts_of(switch, before.entries)
         gone, come = differing_parts(parts, program.entries.parts)
-        there: dict[tuple[Node | None, int], list[Part]] = defaultdict(list)
+        there: dict[tuple[Node | None, int], list[NodePart]] = defaultdict(list)
         for part in gone:
             there[part.node, len(part.entries)].append(part)
         old_parts = {
@@ -117,7 +117,7 @@ class _Sharing:
         self.pairing = pairing_of(self.equality)
         """None: nothing is changed in place."""
         self.graph_id = new.bundle.graph_id
-        self.parts: dict[Node, list[Part]] = defaultdict(list)
+        self.parts: dict[Node, list[NodePart]] = defaultdict(list)
         """By new node, of those that are not the same."""
         self.floods: dict[str, list[FloodGroup]] = defaultdict(list)
         self.chains: dict[Core, list[ServerChain]] = defaultdict(list)
@@ -217,7 +217,7 @@ class _Sharing:
         if entries:
             self.parts[node].append(part_of(place, name, entries))
 
-    def _parts(self, switch: str) -> Iterator[Part]:
+    def _parts(self, switch: str) -> Iterator[NodePart]:
         """In the order of the new version: most are where the next version will have them, too."""
         copied = {node for node, other in self.done.items() if node != other}
         others = {*self.parts, *self.same.changed}
@@ -232,7 +232,7 @@ class _Sharing:
             else:
                 yield from self.parts.pop(part.node, ())
 
-    def _loose(self, switch: str, part: Part) -> Part:
+    def _loose(self, switch: str, part: NodePart) -> NodePart:
         """Entries of no node say the same in all versions, but where they speak of service paths."""
         renamed = dict.fromkeys(self._renamed_keys(entry, switch) for entry in part.entries)
         return part if part.entries == tuple(renamed) else part_of(switch, None, renamed)
@@ -266,7 +266,7 @@ class _Sharing:
             self.chains[theirs[0]].append(theirs[1])
             self._follow(self.new.hops(*ours).refs, self.old.hops(*theirs).refs)
         changed, matches, settled = set[str](), dict[str, Matched](), set[tuple[object, ...]]()
-        apart: Sequence[Part] = ()
+        apart: Sequence[NodePart] = ()
         if self.pairing is not None:
             changed = self.pairing.changed.get(node, changed)
             matches = self.pairing.matched.get(node, matches)

@@ -24,7 +24,7 @@ TOLD = "told"
 """The output of a router for packets whose senders are told by ICMP that they go no further."""
 
 
-class Program:
+class ElementProgram:
     """What an element does. The class attributes are what the compiler asks of a kind of program."""
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class FilterRule:
 
 
 @dataclass(frozen=True)
-class FilterProgram(Program):
+class FilterProgram(ElementProgram):
     """Ordered rules over headers (access list, prefilter, virtual address, owner check).
 
     What is often asked of a long list is found out once.
@@ -95,7 +95,7 @@ class FilterProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class RewriteProgram(Program):
+class RewriteProgram(ElementProgram):
     """One-to-one replacement of addresses; `field` is 'src' or 'dst'. Others pass unchanged.
 
     What an ICMP error quotes went the other way: there the other address is replaced (RFC 5508, 4).
@@ -109,7 +109,7 @@ class RewriteProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class RouteProgram(Program):
+class RouteProgram(ElementProgram):
     """Longest-prefix match on the destination; decrements TTL. Dropped are non-IP, frames for others
     and martian addresses; TTL <= 1, no route, and packets longer than `mtu` (bytes of IP) leave by TOLD,
     if that is an output, else are dropped, too.
@@ -123,7 +123,7 @@ class RouteProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class DscpProgram(Program):
+class DscpProgram(ElementProgram):
     """Sets the DSCP (RFC 2474) of IP packets, 0 to 63; ECN stays. Others pass unchanged."""
 
     block: ClassVar[str] = "mark"
@@ -131,7 +131,7 @@ class DscpProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class TtlProgram(Program):
+class TtlProgram(ElementProgram):
     """Asks that TTL or hop limit be `low` to `high`: else drops, or with `clamp` sets the bound."""
 
     block: ClassVar[str] = "mark"
@@ -141,7 +141,7 @@ class TtlProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class VlanPushProgram(Program):
+class VlanPushProgram(ElementProgram):
     """Adds an outermost VLAN tag (802.1Q); a frame that has two already is dropped."""
 
     block: ClassVar[str] = "vlan"
@@ -151,7 +151,7 @@ class VlanPushProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class VlanPopProgram(Program):
+class VlanPopProgram(ElementProgram):
     """Takes the outermost VLAN tag off if its VID is `vid` (None: any); more than two tags: drop.
 
     Other frames pass unchanged, or are dropped with `strict`.
@@ -163,7 +163,7 @@ class VlanPopProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class HashProgram(Program):
+class HashProgram(ElementProgram):
     """Rewrites the destination to `buckets[CRC-32 of the flow mod their number]` (IP `version` only),
     and in an ICMP error the quoted source, if that is the destination.
 
@@ -184,7 +184,7 @@ PASS = "pass"
 
 
 @dataclass(frozen=True, slots=True)
-class MeterProgram(Program):
+class MeterProgram(ElementProgram):
     """Two rates, three colours (RFC 2698), colour-blind: bytes/s and bytes of whole frames.
 
     `yellow` and `red` say what becomes of such packets: PASS, DROP, or the DSCP they get.
@@ -201,7 +201,7 @@ class MeterProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class MirrorProgram(Program):
+class MirrorProgram(ElementProgram):
     """Lets packets pass and gives a copy of each to output COPY; the other output is the first."""
 
     block: ClassVar[str] = "mirror"
@@ -209,7 +209,7 @@ class MirrorProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class EncapProgram(Program):
+class EncapProgram(ElementProgram):
     """Puts the frame into VXLAN (RFC 7348) from IPv4 `source` to `destination`."""
 
     block: ClassVar[str] = "tunnel"
@@ -222,7 +222,7 @@ class EncapProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class DecapProgram(Program):
+class DecapProgram(ElementProgram):
     """Takes the frame out of VXLAN packets of `vni` to IPv4 `address`; drops all others."""
 
     block: ClassVar[str] = "tunnel"
@@ -234,7 +234,7 @@ class DecapProgram(Program):
 
 
 @dataclass(frozen=True, slots=True)
-class StatefulProgram(Program):
+class StatefulProgram(ElementProgram):
     """Per-flow state: only a server runs it, and it runs the whole NF from this port on.
 
     `keeps_headers`: a packet that leaves still has everything that a match asks for as it came.
@@ -249,7 +249,7 @@ class Element:
     """`name` is unique within the NF's port, e.g. `rules`; the outputs lead to other elements."""
 
     name: str
-    program: Program
+    program: ElementProgram
     outputs: tuple[str, ...]
 
     @property

@@ -180,7 +180,7 @@ class LazyEntries(Sequence[TableEntry]):
         return repr(self.all())
 
 
-class Part(NamedTuple):
+class NodePart(NamedTuple):
     """Entries of one node (None: of none), and the other nodes that they name.
 
     Versions of a bundle share the parts that are equal.
@@ -208,7 +208,7 @@ class Entries(Sequence[TableEntry]):
 
     __slots__ = ("_count", "parts")
 
-    def __init__(self, parts: Iterable[Part]) -> None:
+    def __init__(self, parts: Iterable[NodePart]) -> None:
         self.parts = tuple(parts)
         self._count = sum(map(len, map(attrgetter("entries"), self.parts)))
 

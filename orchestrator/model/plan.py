@@ -49,7 +49,7 @@ EVERYWHERE = Region(None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class HashSlice:
     """Hash values low..high-1 of 0..65535 belong to a core."""
 
     core: Core
@@ -69,7 +69,7 @@ class ClassMap:
 
     traffics: tuple[str, ...]
     regions: tuple[Region, ...]
-    slices: tuple[Slice, ...]
+    slices: tuple[HashSlice, ...]
     is_space: bool = False
 
 

@@ -13,10 +13,10 @@ from orchestrator.model.elements import (
     PASS,
     Element,
     ElementGraph,
+    ElementProgram,
     FilterProgram,
     FilterRule,
     Leave,
-    Program,
 )
 from orchestrator.model.match import ANY, Match
 from orchestrator.nfs.matching import mirrored
@@ -43,7 +43,7 @@ def chooser(
 
 
 def choice_elements(
-    program: FilterProgram, choices: Mapping[str, Program], left: str
+    program: FilterProgram, choices: Mapping[str, ElementProgram], left: str
 ) -> ElementGraph:
     """`select` and an element for each choice that it can make; all leave by `left`.
 

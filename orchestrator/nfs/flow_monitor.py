@@ -72,7 +72,7 @@ class Flow(NamedTuple):
 
 
 @dataclass(slots=True)
-class Counts:
+class FlowCounts:
     """What one flow has carried, and when it was seen last."""
 
     packets: int = 0
@@ -85,14 +85,14 @@ class FlowMonitorReference(Reference):
 
     def __init__(self, config: FlowMonitorConfig) -> None:
         self.config = config
-        self.flows = FairTable[Flow, Counts](config.max_flows)
+        self.flows = FairTable[Flow, FlowCounts](config.max_flows)
 
     def process(self, packet: Packet, port: str, env: Environment) -> Sequence[Output]:
         if packet.version:
             flow = _flow(packet, port)
             counts = self.flows.get(flow)
             if counts is None:
-                counts = Counts()
+                counts = FlowCounts()
                 self.flows.add(flow, counts, source_of(packet.version, flow.inside[0]))
             self.flows.refresh(flow)
             if env.now_us - counts.used_us >= self._idle_us:

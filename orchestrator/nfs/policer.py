@@ -14,9 +14,9 @@ from orchestrator.model.elements import (
     PASS,
     CostProfile,
     ElementGraph,
+    ElementProgram,
     FilterProgram,
     MeterProgram,
-    Program,
     Relation,
     StatefulProgram,
 )
@@ -74,7 +74,7 @@ class PolicerRule(MatchFields):
         return self
 
     @property
-    def program(self) -> Program:
+    def program(self) -> ElementProgram:
         """A meter; v1model has none with an excess burst."""
         if self.excess_burst is not None:
             return StatefulProgram(

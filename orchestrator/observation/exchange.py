@@ -32,7 +32,7 @@ _STEP_US = 1000
 
 
 @dataclass(slots=True)
-class Tally:
+class ExchangeTally:
     """What became of the packets of one traffic."""
 
     sent: int = 0
@@ -58,9 +58,9 @@ def first_host(bundle: Bundle, topology: Topology) -> str:
     return min(hosts)
 
 
-def replay(host: str, topology: Topology, hosts: Hosts, pcap: Path) -> tuple[Tally, str]:
+def replay(host: str, topology: Topology, hosts: Hosts, pcap: Path) -> tuple[ExchangeTally, str]:
     """Send a capture's frames from a host; the second is what there is to say of the capture, or ""."""
-    tally, capture = Tally(), Capture(pcap, header_of(topology, topology.hosts[host]))
+    tally, capture = ExchangeTally(), Capture(pcap, header_of(topology, topology.hosts[host]))
     for frame in capture.frames():
         tally.sent += 1
         tally.delivered += len(hosts.send(host, frame))
@@ -68,12 +68,14 @@ def replay(host: str, topology: Topology, hosts: Hosts, pcap: Path) -> tuple[Tal
     return tally, capture.warning()
 
 
-def exchange(graph: ServiceGraph, topology: Topology, hosts: Hosts, traffic: Traffic) -> Tally:
+def exchange(
+    graph: ServiceGraph, topology: Topology, hosts: Hosts, traffic: Traffic
+) -> ExchangeTally:
     """Packets of a traffic to every host of its egress, and to the addresses of NFs.
 
     Who gets one answers it.
     """
-    tally = Tally()
+    tally = ExchangeTally()
     targets = [
         *(a.ip for h in graph.endpoints[traffic.egress].hosts for a in topology.hosts[h].addresses),
         *(

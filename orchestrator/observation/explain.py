@@ -26,7 +26,7 @@ from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
 from orchestrator.resources import shipped
 from orchestrator.softswitch import trace
-from orchestrator.softswitch.ir.program import Program
+from orchestrator.softswitch.ir.program import P4Program
 from orchestrator.softswitch.switch import SoftSwitch
 from orchestrator.targets.references import key_role
 
@@ -310,7 +310,7 @@ class _Reader:
                 if self.current is not None and not self.current.action:
                     values = {a.name: a.value for a in event.arguments}
                     self.current.action = call_words(short(event.action), values, self.owner.ports)
-            case trace.Write():
+            case trace.FieldSet():
                 self._write(event.field, event.value)
             case _:
                 self._rare(event)
@@ -323,11 +323,11 @@ class _Reader:
                 self._effect(
                     f"{event.to} = {event.source}" if event.valid else f"{event.to} removed"
                 )
-            case trace.Exit():
+            case trace.ActionExit():
                 self._effect("exit")
             case trace.MarkToDrop():
                 self._drop_decided()
-            case trace.Drop():
+            case trace.DroppedPacket():
                 if event.where != "egress" or not self.in_copy:
                     self._drop_decided()
                     self._dropped()
@@ -478,7 +478,7 @@ def visit_json(visit: Visit) -> dict[str, object]:
     }
 
 
-def _widths(program: Program) -> dict[str, int]:
+def _widths(program: P4Program) -> dict[str, int]:
     """Width in bits of every field by `header.field`."""
     return {
         f"{header.name}.{field.name}": field.width

@@ -10,14 +10,14 @@ from orchestrator.observation.health import Reading
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredTraffic:
     """A traffic between two readings: bit/s, and bytes of its mean frame (0 without frames)."""
 
     rate: int
     packet_bytes: int
 
 
-def measured_rates(before: Reading, after: Reading) -> dict[tuple[str, str], Measured]:
+def measured_rates(before: Reading, after: Reading) -> dict[tuple[str, str], MeasuredTraffic]:
     """(graph, traffic) -> what was admitted at all ingress switches, per second.
 
     Counters belong to entries: a traffic that was installed anew in between counts from its start.
@@ -42,6 +42,8 @@ def measured_rates(before: Reading, after: Reading) -> dict[tuple[str, str], Mea
             octets[key] += now[1] - then[1]
             rate[key] += (now[1] - then[1]) * 8 / (switch.at - earlier.at)
     return {
-        key: Measured(round(rate[key]), round(octets[key] / packets[key]) if packets[key] else 0)
+        key: MeasuredTraffic(
+            round(rate[key]), round(octets[key] / packets[key]) if packets[key] else 0
+        )
         for key in packets
     }

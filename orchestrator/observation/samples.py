@@ -18,7 +18,7 @@ _LINGER_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class SeenSample:
     """One sample: a packet seen at a trusted point; `device_us` is that device's own clock.
 
     `si` and `ttl` are those of the tag as it arrived; 0 at the ingress switch and (`ttl`) in a worker.
@@ -40,9 +40,9 @@ def collect(
     workers: list[WorkerClient],
     *,
     seconds: float,
-    enough: Callable[[dict[int, list[Point]]], bool],
+    enough: Callable[[dict[int, list[SeenSample]]], bool],
     begin: Callable[[], None] = lambda: None,
-) -> dict[int, list[Point]]:
+) -> dict[int, list[SeenSample]]:
     """Listen to all trusted points for up to `seconds`, or until `enough`; samples by label.
 
     `begin` is called once all are being listened to.
@@ -50,7 +50,7 @@ def collect(
     Points of a label are in the order of the service path: SI falls along the way, the tag's TTL from
     switch to switch; a worker's clock orders its NFs. Clocks of different devices are not compared.
     """
-    seen: dict[int, list[Point]] = defaultdict(list)
+    seen: dict[int, list[SeenSample]] = defaultdict(list)
     deadline = time.monotonic() + seconds
     cursors = [_newest(worker) for worker in workers]
     begin()
@@ -75,14 +75,14 @@ def collect(
     return {label: sorted(points, key=_order) for label, points in seen.items()}
 
 
-def _order(point: Point) -> tuple[int, int, int]:
+def _order(point: SeenSample) -> tuple[int, int, int]:
     return (-(point.si or 256), -point.ttl, point.device_us)
 
 
-def _switch_points(switch: SwitchClient) -> Iterator[Point]:
+def _switch_points(switch: SwitchClient) -> Iterator[SeenSample]:
     while (packet := switch.packet_in(0.0)) is not None:
         data = packet.metadata
-        yield Point(
+        yield SeenSample(
             data["label"],
             ids.PATH.graph(data["spi"]),
             switch.name,
@@ -104,10 +104,10 @@ def _newest(worker: WorkerClient) -> int:
             return cursor
 
 
-def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[Point], int]:
+def _worker_points(worker: WorkerClient, cursor: int) -> tuple[list[SeenSample], int]:
     samples, cursor = worker.samples(cursor)
     points = [
-        Point(
+        SeenSample(
             sample.label,
             ids.PATH.graph(sample.spi),
             worker.name,

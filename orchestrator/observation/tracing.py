@@ -28,7 +28,7 @@ from orchestrator.observation.explain import Visit
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.journey import Arrival, Journey, WorkerVisit
 from orchestrator.observation.ports import port_names
-from orchestrator.observation.samples import Point, collect, open_all
+from orchestrator.observation.samples import SeenSample, collect, open_all
 from orchestrator.observation.views import see_live
 from servernf.wire.prf import sampled
 
@@ -57,7 +57,7 @@ class Traced:
     label: int
     predicted: Journey
     expected: tuple[Sighting, ...]
-    points: tuple[Point, ...]
+    points: tuple[SeenSample, ...]
     delivered: tuple[Arrival, ...] | None
     disagreements: tuple[str, ...]
     notes: tuple[str, ...]
@@ -148,7 +148,7 @@ def trace_packet(
         ports = {} if facilities is None else _host_ports(live, facilities, stack)
         complete = 0.0
 
-        def enough(seen: dict[int, list[Point]]) -> bool:
+        def enough(seen: dict[int, list[SeenSample]]) -> bool:
             nonlocal complete
             if len(seen.get(label, ())) < len(expected):
                 return False
@@ -183,7 +183,7 @@ def expected_points(journey: Journey, name_of: Callable[[Core], str]) -> tuple[S
     return tuple(points)
 
 
-def reported(point: Point) -> Sighting:
+def reported(point: SeenSample) -> Sighting:
     """A sample in the words of `expected_points`."""
     if point.what.startswith("port "):
         return Sighting(point.device, _path_text(point.spi, point.si))
@@ -197,7 +197,7 @@ def _path_text(spi: int, si: int) -> str:
 def compare(
     predicted: Journey,
     expected: Sequence[Sighting],
-    points: Sequence[Point],
+    points: Sequence[SeenSample],
     delivered: Sequence[Arrival] | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(disagreements, notes): what did not happen as predicted, and what an NF was free to choose."""

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deployed_graphs
 from orchestrator.model.plan import Core
-from orchestrator.observation.samples import Point, collect, open_all
+from orchestrator.observation.samples import SeenSample, collect, open_all
 
-Trajectories = list[tuple[int, list[Point]]]
+Trajectories = list[tuple[int, list[SeenSample]]]
 
 
 def listen(
@@ -25,7 +25,7 @@ def listen(
     switches = [live.listener(name) for name in live.inventory.pipelines]
     workers = [live.worker(core) for core in sorted(cores, key=lambda c: (c.server, c.index))]
 
-    def whole(points_seen: dict[int, list[Point]]) -> bool:
+    def whole(points_seen: dict[int, list[SeenSample]]) -> bool:
         return sum(len(seen) >= points for seen in points_seen.values()) >= count
 
     with ExitStack() as stack:

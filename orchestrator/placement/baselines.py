@@ -27,11 +27,11 @@ from orchestrator.placement.problem import (
     SERVER,
     SMARTNIC,
     SWITCH,
+    ArcWay,
     BlockRoom,
     CoreShare,
     Problem,
     Solution,
-    Way,
     links_of,
     passes,
     passes_of,
@@ -50,7 +50,7 @@ class _State:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.device_of: dict[str, str] = {}
-        self.ways: dict[int, Way] = {}
+        self.ways: dict[int, ArcWay] = {}
         self.used: dict[tuple[str, str], int] = defaultdict(int)
         self.load: dict[tuple[str, str], int] = defaultdict(int, problem.link_taken)
         self.passed: dict[str, float] = defaultdict(float)
@@ -99,12 +99,12 @@ class _State:
         total = self.problem.devices[server].cores
         return self.server_cores[server] / total if total else 1.0
 
-    def way(self, index: int, source: str, target: str) -> Way | None:
+    def way(self, index: int, source: str, target: str) -> ArcWay | None:
         """The least loaded tree with room for an arc's rates."""
         rate = sum(self.rates[c] for c in self.problem.arcs[index].chains)
-        best: tuple[float, int, Way] | None = None
+        best: tuple[float, int, ArcWay] | None = None
         for tree in trees_between(self.problem, source, target):
-            way = Way(source, target, tree)
+            way = ArcWay(source, target, tree)
             if not self._packets_fit(index, way):
                 continue
             worst = 0.0
@@ -126,14 +126,14 @@ class _State:
             for c in self.problem.arcs[index].chains
         )
 
-    def _packets_fit(self, index: int, way: Way) -> bool:
+    def _packets_fit(self, index: int, way: ArcWay) -> bool:
         devices, more = self.problem.devices, self.packets(index)
         return all(
             self.passed[name] + more <= devices[name].packets_per_second
             for name in passes_of(self.problem, self.problem.arcs[index], way)
         )
 
-    def fits(self, task: str, device: str) -> dict[int, Way] | None:
+    def fits(self, task: str, device: str) -> dict[int, ArcWay] | None:
         """Ways of the arcs that a task on a device would complete; None when it does not fit."""
         problem, described = self.problem, self.problem.tasks[task]
         kind = problem.devices[device].kind
@@ -151,7 +151,7 @@ class _State:
             return None
         if kind == SERVER and not self._cores_fit(task, device):
             return None
-        ways: dict[int, Way] = {}
+        ways: dict[int, ArcWay] = {}
         for index, other, forward in self._arcs(task):
             at = other[1:] if other.startswith("@") else self.device_of.get(other)
             if at is None:
@@ -201,7 +201,7 @@ class _State:
             return False
         return self.server_cores[server] + added <= problem.devices[server].cores
 
-    def put(self, task: str, device: str, ways: Mapping[int, Way]) -> None:
+    def put(self, task: str, device: str, ways: Mapping[int, ArcWay]) -> None:
         """Place a task."""
         problem, described = self.problem, self.problem.tasks[task]
         kind = problem.devices[device].kind
@@ -264,7 +264,7 @@ def run_baseline(problem: Problem, strategy: str) -> Solution | None:
     for task in problem.order:
         if task not in problem.tasks:
             continue
-        options: list[tuple[tuple[float, ...], str, dict[int, Way]]] = []
+        options: list[tuple[tuple[float, ...], str, dict[int, ArcWay]]] = []
         for device in problem.tasks[task].candidates:
             ways = state.fits(task, device)
             if ways is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from orchestrator.model.plan import Slice
+from orchestrator.model.plan import HashSlice
 from orchestrator.nfs.base import Functions
 from servernf.wire.buckets import BUCKETS, HASH_BITS
 
@@ -26,7 +26,7 @@ def with_pools(functions: Functions) -> frozenset[str]:
     )
 
 
-def whole_buckets(slices: Iterable[Slice], buckets: int) -> list[Slice]:
+def whole_buckets(slices: Iterable[HashSlice], buckets: int) -> list[HashSlice]:
     """Slices that cover the hash, with bounds between buckets."""
     unit = (1 << HASH_BITS) // buckets
     rounded = (

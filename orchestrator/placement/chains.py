@@ -26,7 +26,7 @@ from orchestrator.placement.problem import (
     SMARTNIC,
     SWITCH,
     Chain,
-    Pool,
+    CorePool,
     Problem,
     Task,
     TaskArc,
@@ -39,7 +39,7 @@ Platform = Literal["switch", "smartnic", "server"]
 
 
 @dataclass(frozen=True, slots=True)
-class NfSpec:
+class CatalogueNf:
     """A catalogue NF: where it can run and what it needs there. Cycles per packet on a server."""
 
     name: str
@@ -87,7 +87,7 @@ def chains_problem(
     name: str,
     fabric: Fabric,
     network: Network,
-    catalogue: Mapping[str, NfSpec],
+    catalogue: Mapping[str, CatalogueNf],
     chains: Sequence[ChainSpec],
     policy: Policy | None = None,
 ) -> Problem:
@@ -131,7 +131,7 @@ def chains_problem(
         fabric=fabric,
         chains={c.name: _chain(c, fabric, policy) for c in chains},
         tasks=tasks,
-        pools={c.name: Pool(c.name, f"chain {c.name}") for c in chains},
+        pools={c.name: CorePool(c.name, f"chain {c.name}") for c in chains},
         arcs=tuple(arcs),
         link_taken=network.used.link_rate,
         load_limit=policy.load_limit,
@@ -156,7 +156,7 @@ def _add_chain(
     chain: ChainSpec,
     fabric: Fabric,
     devices: Mapping[str, TaskDevice],
-    catalogue: Mapping[str, NfSpec],
+    catalogue: Mapping[str, CatalogueNf],
     policy: Policy,
     tasks: dict[str, Task],
     arcs: list[TaskArc],
@@ -233,7 +233,7 @@ class LoadedChains:
 
     name: str
     topology: str
-    catalogue: dict[str, NfSpec]
+    catalogue: dict[str, CatalogueNf]
     chains: tuple[ChainSpec, ...]
     policy: Policy
 
@@ -272,7 +272,7 @@ def load_chains(path: Path) -> LoadedChains:
         file.name,
         str(beside) if beside.is_file() else file.topology,
         {
-            name: NfSpec(
+            name: CatalogueNf(
                 name,
                 nf.cycles_per_packet,
                 frozenset(nf.platforms),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from orchestrator.model.plan import Core
-from orchestrator.placement.problem import CoreShare, Pool, Problem, Solution, TrafficClass
+from orchestrator.placement.problem import CorePool, CoreShare, Problem, Solution, TrafficClass
 
 _TOLERANCE = 1e-6
 """Relative; rates are whole bit/s and shares of cores are floats."""
@@ -230,7 +230,9 @@ class _Check:
             if len(owners[server, core]) > 1 and not self.problem.share_cores:
                 self.found.append(f"{Core(server, core)} is given to two pools")
 
-    def _classes(self, pool: Pool, cores: Sequence[CoreShare], cycles: Mapping[str, float]) -> None:
+    def _classes(
+        self, pool: CorePool, cores: Sequence[CoreShare], cycles: Mapping[str, float]
+    ) -> None:
         """Every packet of every class has one owner, and the shares are what the slices carry."""
         classes = pool.classes or tuple(
             TrafficClass(c, {c: 1.0})

@@ -21,7 +21,7 @@ from orchestrator.placement.problem import (
     SERVER,
     SWITCH,
     Chain,
-    Pool,
+    CorePool,
     Problem,
     Task,
     TaskArc,
@@ -122,7 +122,7 @@ class _Builder:
         self._servers_of: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
         self.chains: dict[str, Chain] = {}
         self.tasks: dict[str, Task] = {}
-        self.pools: dict[str, Pool] = {}
+        self.pools: dict[str, CorePool] = {}
         self.arcs: dict[tuple[str, str], dict[str, None]] = {}
         self.devices = devices_of(fabric, network)
         self.pass_us = {
@@ -256,7 +256,7 @@ class _Builder:
             nfs = [part.graph.nfs[n] for n in group.nfs]
             most = min((n.max_workers for n in nfs if n.max_workers is not None), default=None)
             name = f"{part.prefix}group{index}"
-            self.pools[name] = Pool(
+            self.pools[name] = CorePool(
                 name,
                 f"{part.prefix}{', '.join(group.nfs)}",
                 max(1, *(n.min_workers for n in nfs)),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from orchestrator.errors import InfeasibleError
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.decompose import applicable, solve_many
-from orchestrator.placement.problem import MEMORY, Problem, Solution, TaskDevice, Way, links_of
+from orchestrator.placement.problem import MEMORY, ArcWay, Problem, Solution, TaskDevice, links_of
 from orchestrator.placement.solve import solve
 
 _RELEASES = (0, 5, 20, 80)
@@ -120,7 +120,7 @@ def grow(
 
 
 def _merged(problem: Problem, running: Solution, rest: Problem, added: Solution) -> Grown:
-    ways: dict[int, Way] = dict(enumerate(running.ways))
+    ways: dict[int, ArcWay] = dict(enumerate(running.ways))
     inner = iter(added.ways)
     for index, arc in enumerate(problem.arcs):
         if set(arc.chains) & set(rest.chains):

@@ -15,11 +15,11 @@ from orchestrator.placement.dispatch import class_loads, deal
 from orchestrator.placement.problem import (
     SERVER,
     SWITCH,
+    ArcWay,
     CoreShare,
     Problem,
     Solution,
     TaskDevice,
-    Way,
     links_of,
 )
 
@@ -35,7 +35,7 @@ OBJECTIVES: dict[str, str] = {
 DEFAULT_OBJECTIVES = ("slo", "cores", "latency", "moves", "hops")
 
 
-def way_ns(problem: Problem, way: Way) -> int:
+def way_ns(problem: Problem, way: ArcWay) -> int:
     """Propagation over a way and one pass of every switch that it enters, ns."""
     links = links_of(problem, way)
     switches = problem.fabric.topology.switches

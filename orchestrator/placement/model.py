@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.errors import InfeasibleError
 from orchestrator.model.cuts import Cuts
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.model.plan import ClassMap, Core, Hop, Plan, Slice
+from orchestrator.model.plan import ClassMap, Core, HashSlice, Hop, Plan
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
 from orchestrator.placement.buckets import group_buckets, whole_buckets, with_pools
@@ -229,7 +229,7 @@ def _class_maps(
     buckets = group_buckets(part.functions, part.cuts.groups[group].nfs, len(cores))
     for index, regions in enumerate(classes):
         slices = [
-            Slice(Core(c.server, c.core), s.low, s.high)
+            HashSlice(Core(c.server, c.core), s.low, s.high)
             for c in cores
             for s in c.slices
             if s.index == index

@@ -145,7 +145,7 @@ class TrafficClass:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class CorePool:
     """Tasks that share worker cores. With `one_server`, all of them run on the same server.
 
     `classes` is how its packets may be told apart; empty: by chain."""
@@ -181,7 +181,7 @@ class Problem:
     fabric: Fabric
     chains: Mapping[str, Chain]
     tasks: Mapping[str, Task]
-    pools: Mapping[str, Pool]
+    pools: Mapping[str, CorePool]
     arcs: tuple[TaskArc, ...]
     link_taken: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     """bit/s that others send over a link direction (near node, far node)."""
@@ -285,7 +285,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ArcWay:
     """An arc's choice: from device to device over a tree of the fabric."""
 
     source: str
@@ -343,7 +343,7 @@ class Solution:
     instance per task."""
 
     device_of: Mapping[str, str]
-    ways: tuple[Way, ...]
+    ways: tuple[ArcWay, ...]
     cores_of: Mapping[str, tuple[CoreShare, ...]]
     rate_of: Mapping[str, int]
     strategy: str = "optimal"
@@ -359,7 +359,7 @@ class Solution:
         return "OPTIMAL" if all(s.status == "OPTIMAL" for s in self.stages) else "FEASIBLE"
 
 
-def links_of(problem: Problem, way: Way) -> tuple[tuple[str, str], ...]:
+def links_of(problem: Problem, way: ArcWay) -> tuple[tuple[str, str], ...]:
     """Link directions (near, far) that a way uses; none when it stays at one node."""
     source, target = problem.place_of(way.source), problem.place_of(way.target)
     if source == target:
@@ -368,7 +368,7 @@ def links_of(problem: Problem, way: Way) -> tuple[tuple[str, str], ...]:
     return tuple(itertools.pairwise(path))
 
 
-def passes_of(problem: Problem, arc: TaskArc, way: Way) -> tuple[str, ...]:
+def passes_of(problem: Problem, arc: TaskArc, way: ArcWay) -> tuple[str, ...]:
     """The devices with a limit on packets/s that an arc's way enters: its packets come to the first one,
     too, where they come from hosts."""
     entered = [far for _, far in links_of(problem, way)]
@@ -378,7 +378,7 @@ def passes_of(problem: Problem, arc: TaskArc, way: Way) -> tuple[str, ...]:
     return tuple(d for d in entered if d in devices and devices[d].packets_per_second)
 
 
-def passes(problem: Problem, ways: Sequence[Way]) -> dict[tuple[str, str], int]:
+def passes(problem: Problem, ways: Sequence[ArcWay]) -> dict[tuple[str, str], int]:
     """How often a packet comes to each device with a limit on packets/s on its longest way, by (chain,
     device)."""
     counts: dict[tuple[str, str], int] = {}

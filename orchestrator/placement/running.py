@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.cuts import Cuts, Group
-from orchestrator.model.plan import EVERYWHERE, ClassMap, Core, Plan, Region, Slice, Standby
+from orchestrator.model.plan import EVERYWHERE, ClassMap, Core, HashSlice, Plan, Region, Standby
 from orchestrator.placement.buckets import whole_buckets
 from orchestrator.placement.spaces import divided, folded, owner, why_none, with_space
 from servernf.wire.buckets import BUCKETS, HASH_BITS
@@ -106,17 +106,17 @@ def moved(
 
 
 def _given(
-    slices: Sequence[Slice], chosen: Collection[int], of: int, target: Core
-) -> tuple[Slice, ...]:
+    slices: Sequence[HashSlice], chosen: Collection[int], of: int, target: Core
+) -> tuple[HashSlice, ...]:
     """Slices with some buckets given to a core, as few as there can be."""
     unit = _HASHES // of
-    given: list[Slice] = []
+    given: list[HashSlice] = []
     for bucket in range(of):
         low = bucket * unit
         core = target if bucket in chosen else owner(slices, low)
         if given and given[-1].core == core:
             low = given.pop().low
-        given.append(Slice(core, low, (bucket + 1) * unit))
+        given.append(HashSlice(core, low, (bucket + 1) * unit))
     return tuple(given)
 
 
@@ -150,7 +150,7 @@ def taken_over(running: Running, standbys: Iterable[Standby], away: Container[Co
         if nf in pinned or not any(owners in away for owners in cores):
             continue
         classes = running.dispatch[nf]
-        whole = folded([replace(c, slices=(Slice(core, 0, _HASHES),)) for c in classes])
+        whole = folded([replace(c, slices=(HashSlice(core, 0, _HASHES),)) for c in classes])
         group = [n for n, owners in running.cores_of.items() if owners == cores]
         cores_of |= dict.fromkeys(group, (core,))
         dispatch |= dict.fromkeys(group, whole)

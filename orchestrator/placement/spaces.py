@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from orchestrator.errors import InputError
-from orchestrator.model.plan import ClassMap, Core, Region, Slice
+from orchestrator.model.plan import ClassMap, Core, HashSlice, Region
 from orchestrator.placement.classes import covers, meet
 from servernf.wire.buckets import HASH_BITS, MOST_SPACES
 
@@ -68,7 +68,7 @@ def with_space(
         )
     now = next((s for s in spaces if s.regions == (space,)), None)
     unit = _HASHES // of
-    slices: list[Slice] = []
+    slices: list[HashSlice] = []
     for bucket in range(of):
         low = bucket * unit
         owners = {owner(c.slices, low) for c in ((now,) if now else around(base, space))}
@@ -80,7 +80,7 @@ def with_space(
         core = target if bucket in chosen else owners.pop()
         if slices and slices[-1].core == core:
             low = slices.pop().low
-        slices.append(Slice(core, low, (bucket + 1) * unit))
+        slices.append(HashSlice(core, low, (bucket + 1) * unit))
     return folded((ClassMap((), (space,), tuple(slices), is_space=True), *others, *base))
 
 
@@ -102,7 +102,7 @@ def around(base: Iterable[ClassMap], space: Region) -> Iterator[ClassMap]:
             yield class_map
 
 
-def owner(slices: Iterable[Slice], value: int) -> Core:
+def owner(slices: Iterable[HashSlice], value: int) -> Core:
     """Who has a value of the hash."""
     return next(s.core for s in slices if s.low <= value < s.high)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.deployment.live import LiveNetwork
     from orchestrator.model.bundle import Bundle
     from orchestrator.observation.load import CoreLoad
-    from orchestrator.observation.rates import Measured
+    from orchestrator.observation.rates import MeasuredTraffic
     from orchestrator.whatif.scenarios import Case
 
 
@@ -55,7 +55,7 @@ def live_case(
         raise InputError(
             f"whatif --live: {', '.join(missing)} is not deployed on {live.name} (deployed: {names})"
         )
-    rates: dict[tuple[str, str], Measured] = {}
+    rates: dict[tuple[str, str], MeasuredTraffic] = {}
     loads: tuple[CoreLoad, ...] = ()
     if measure:
         time.sleep(interval_s)
@@ -99,7 +99,9 @@ def _deployed(
         workers[f"{prefix}group{index}"] = len(cores)
 
 
-def _measured(graph: ServiceGraph, rates: Mapping[tuple[str, str], Measured]) -> ServiceGraph:
+def _measured(
+    graph: ServiceGraph, rates: Mapping[tuple[str, str], MeasuredTraffic]
+) -> ServiceGraph:
     """The graph with measured rates and packet sizes; an SLO asks for no more than that."""
 
     def changed(traffic: Traffic) -> Traffic:

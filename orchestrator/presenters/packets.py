@@ -8,7 +8,7 @@ from dataclasses import asdict
 from orchestrator.errors import InputError, unknown
 from orchestrator.observation.frames import answer_to, between_hosts, frame_text, parse_packet
 from orchestrator.observation.journey import Journey, NetworkModel, journey_json
-from orchestrator.observation.samples import Point
+from orchestrator.observation.samples import SeenSample
 from orchestrator.observation.tracing import Traced, reported
 from orchestrator.observation.views import NetworkView
 from orchestrator.observation.whynot import Answer
@@ -107,7 +107,7 @@ def traced_json(traced: Traced) -> dict[str, object]:
 
 
 def trajectories_json(
-    trajectories: Iterable[tuple[int, Sequence[Point]]], graphs: Mapping[int, str]
+    trajectories: Iterable[tuple[int, Sequence[SeenSample]]], graphs: Mapping[int, str]
 ) -> list[dict[str, object]]:
     """Sampled packets by label; names of `graphs` by id (`samples`)."""
     return [

@@ -19,7 +19,7 @@ _DENY = "deny"
 """The action of entries that drop, in whichever block."""
 
 
-class Use(NamedTuple):
+class TableFullness(NamedTuple):
     """How full a device's table is."""
 
     share: float
@@ -94,10 +94,10 @@ def top_json(
     }
 
 
-def fullest(reading: Reading) -> list[Use]:
+def fullest(reading: Reading) -> list[TableFullness]:
     """Tables that have entries, the fullest first."""
     uses = [
-        Use(use.entries / use.size, device.name, table, use.entries, use.size)
+        TableFullness(use.entries / use.size, device.name, table, use.entries, use.size)
         for device in reading.devices
         for table, use in device.tables.items()
         if use.size and use.entries

@@ -11,7 +11,7 @@ from orchestrator.model.topology import Topology
 from orchestrator.network.fabric import Fabric
 from orchestrator.placement.offers import check_offers
 from orchestrator.presenters.live_case import LiveCase
-from orchestrator.whatif.run import Outcome
+from orchestrator.whatif.run import ScenarioOutcome
 from orchestrator.whatif.scenarios import Case, Scenario, fail_each, sweep
 
 
@@ -60,7 +60,7 @@ def scenarios_of(
 
 
 def outcomes_json(
-    start: LiveCase, outcomes: Sequence[Outcome], *, interrupted: bool = False
+    start: LiveCase, outcomes: Sequence[ScenarioOutcome], *, interrupted: bool = False
 ) -> dict[str, object]:
     """What each scenario comes to, the unchanged one first."""
     return {

@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from orchestrator.profiles.data import (
-    Measured,
+    CostPoint,
+    Measurement,
     NfCost,
-    Point,
     RuntimeProfile,
     SwitchProfile,
     between,
@@ -26,9 +26,9 @@ from orchestrator.profiles.data import (
 __all__ = (
     "FOLDER",
     "SHIPPED",
-    "Measured",
+    "CostPoint",
+    "Measurement",
     "NfCost",
-    "Point",
     "RuntimeProfile",
     "SwitchProfile",
     "between",

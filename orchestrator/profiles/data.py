@@ -18,7 +18,7 @@ class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Measured(_Data):
+class Measurement(_Data):
     """Where, when and with what."""
 
     cpu: str
@@ -32,7 +32,7 @@ class Measured(_Data):
         return f"measured on {self.cpu} at {clock}, {self.when}, {self.software}"
 
 
-class Point(_Data):
+class CostPoint(_Data):
     """What a packet costs an NF, beside its frame. `fresh`: it is the first one of its flow."""
 
     bytes: int
@@ -45,7 +45,7 @@ class Point(_Data):
 class NfCost(_Data):
     """An NF's points."""
 
-    points: tuple[Point, ...]
+    points: tuple[CostPoint, ...]
 
     def ns(self, size: float, entries: int = 0) -> float:
         """Of a packet of a known flow, between the measured ones."""
@@ -72,7 +72,7 @@ class RuntimeProfile(_Data):
     """What NFs cost a core of a server."""
 
     name: str
-    measured: Measured
+    measured: Measurement
     frame_ns: Mapping[int, Ns]
     """By size: to take a frame, find its path and send it on."""
     alone_us: Annotated[float, Field(ge=0, le=1e6)]
@@ -88,7 +88,7 @@ class SwitchProfile(_Data):
     """What a pass through a target's pipeline costs, on one core."""
 
     name: str
-    measured: Measured
+    measured: Measurement
     pass_ns: Mapping[int, Ns]
     """By size, through an access list of few rules."""
     alone_us: Annotated[float, Field(ge=0, le=1e6)]

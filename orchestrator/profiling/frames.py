@@ -77,7 +77,7 @@ def tcp(source: Side, target: Side, flags: int, seq: int, ack: int, data: bytes 
     return frame(source, target, TCP, header, data)
 
 
-class Connections:
+class OpenedConnections:
     """TCP connections that clients have opened and send data on, whatever is asked for next."""
 
     def __init__(self, count: int, port: int = 80) -> None:

@@ -6,12 +6,12 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.profiles import Measured
+from orchestrator.profiles import Measurement
 
 
-def measured_now(software: str) -> Measured:
+def measured_now(software: str) -> Measurement:
     """This machine, today, with this software."""
-    return Measured(
+    return Measurement(
         cpu=_line("model name") or platform.machine(),
         cycles_per_second=_cycles(),
         system=f"{platform.system()} {platform.release()}",

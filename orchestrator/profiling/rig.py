@@ -110,7 +110,7 @@ def out_of_the_way() -> Generator[None]:
         os.sched_setaffinity(0, before)
 
 
-class Device:
+class MeasuredDevice:
     """A process, and those that it has started."""
 
     def __init__(self, pid: int) -> None:
@@ -148,7 +148,7 @@ def _family(pid: int) -> Iterator[int]:
             yield from _family(int(child))
 
 
-class Lost(NetworkError):
+class FramesLost(NetworkError):
     """Not all frames came through a device."""
 
 
@@ -180,7 +180,11 @@ class Far:
 
 
 def spent_ns(
-    device: Device, far: Far, frames: Sequence[bytes], leave: int, keep: list[bytes] | None = None
+    device: MeasuredDevice,
+    far: Far,
+    frames: Sequence[bytes],
+    leave: int,
+    keep: list[bytes] | None = None,
 ) -> float:
     """CPU time of one of these frames, of which so many leave; Lost if they do not."""
     far.drain()
@@ -192,11 +196,11 @@ def spent_ns(
         device.go()
     got = far.received(leave, keep=keep)
     if got < leave:
-        raise Lost(f"{got} of {leave} frames have left the device")
+        raise FramesLost(f"{got} of {leave} frames have left the device")
     return (device.cpu_ns() - before) / len(frames)
 
 
-def alone_us(device: Device, far: Far, frames: Iterable[bytes]) -> float:
+def alone_us(device: MeasuredDevice, far: Far, frames: Iterable[bytes]) -> float:
     """From sending a frame to having it back, one at a time: that of the fastest tenth (the machine has
     other things to do)."""
     times: list[float] = []
@@ -206,7 +210,7 @@ def alone_us(device: Device, far: Far, frames: Iterable[bytes]) -> float:
         far.sender.send_batch([one])
         while not far.receiver.recv_batch():
             if time.monotonic() - began > _QUIET_S:
-                raise Lost("a frame has not left the device")
+                raise FramesLost("a frame has not left the device")
         times.append((time.monotonic() - began) * 1e6)
         time.sleep(0.002)
     times.sort()

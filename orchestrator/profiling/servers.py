@@ -15,14 +15,14 @@ from typing import Any
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import NetworkError
 from orchestrator.model.entries import ChainHop, ServerChain
-from orchestrator.profiles import NfCost, Point, RuntimeProfile, between
+from orchestrator.profiles import CostPoint, NfCost, RuntimeProfile, between
 from orchestrator.profiling.frames import SIZES
 from orchestrator.profiling.machine import measured_now
 from orchestrator.profiling.rig import (
     BURST,
-    Device,
     Far,
-    Lost,
+    FramesLost,
+    MeasuredDevice,
     alone_us,
     ip,
     link,
@@ -30,7 +30,7 @@ from orchestrator.profiling.rig import (
     own_network,
     spent_ns,
 )
-from orchestrator.profiling.workloads import MANY, WORKLOADS, Connections, Workload
+from orchestrator.profiling.workloads import MANY, WORKLOADS, OpenedConnections, Workload
 from orchestrator.runtimes import runtime
 from servernf.host.packetio import PacketSocket
 from servernf.wire import nsh
@@ -45,21 +45,21 @@ _LONE = 200
 
 
 @dataclass
-class Chain:
+class NfRow:
     """NFs in a row under a path of their own; `work` is the packets'."""
 
     nfs: list[tuple[str, str, Any]]
     """(name, type, configuration)"""
     work: Workload
     spi: int
-    connections: Connections | None = None
+    connections: OpenedConnections | None = None
 
 
 @dataclass
 class _Point:
     """What is measured of a chain: the least of the rounds."""
 
-    chain: Chain
+    chain: NfRow
     size: int
     entries: int = 0
     fresh: bool = False
@@ -114,10 +114,10 @@ def measure_runtime(
     )
 
 
-def _told(point: _Point, frame: Mapping[int, float]) -> Point:
+def _told(point: _Point, frame: Mapping[int, float]) -> CostPoint:
     """Without what its frame costs."""
     ns = round(max(1.0, point.ns - between(frame, point.size)))
-    return Point(bytes=point.size, entries=point.entries, fresh=point.fresh, ns=ns)
+    return CostPoint(bytes=point.size, entries=point.entries, fresh=point.fresh, ns=ns)
 
 
 def _twice(points: list[_Point], size: int) -> float:
@@ -131,7 +131,7 @@ def _with(name: str) -> str:
 @dataclass
 class Rig:
     client: WorkerClient
-    device: Device
+    device: MeasuredDevice
     far: Far
     encrypted: dict[int, list[bytes]] = field(default_factory=dict[int, list[bytes]])
 
@@ -159,7 +159,7 @@ def worker(name: str, folder: Path, program: Sequence[str] = ()) -> Generator[Ri
             raise NetworkError(f"the worker has not started: {worker.stderr.read().strip()}")
         port = stack.enter_context(PacketSocket("far", rcvbuf=16 << 20))
         client = stack.enter_context(WorkerClient("w", json.loads(ready)["api"]))
-        device = Device(worker.pid)
+        device = MeasuredDevice(worker.pid)
         stack.enter_context(out_of_the_way())
         yield Rig(client, device, Far(port, port))
 
@@ -188,12 +188,12 @@ def _points(rig: Rig, nfs: Sequence[str], folder: Path) -> Iterator[_Point]:
                 for fresh in (False, True) if work.state and size == SIZES[0] else (False,):
                     spi += 1
                     names = [(f"{nf}{spi}.{k}", nf, told) for k in range(count)]
-                    chain = Chain(names, work, spi)
+                    chain = NfRow(names, work, spi)
                     configure(rig, chain)
                     yield _Point(chain, size, entries, fresh)
 
 
-def configure(rig: Rig, chain: Chain) -> None:
+def configure(rig: Rig, chain: NfRow) -> None:
     work = chain.work
     graph = f"{GRAPH}{chain.spi}"
     rig.client.configure(graph, {name: (kind, config) for name, kind, config in chain.nfs}, None)
@@ -216,7 +216,7 @@ def configure(rig: Rig, chain: Chain) -> None:
         )
 
 
-def tagged(chain: Chain, frames: Sequence[bytes], si: int = 255) -> list[bytes]:
+def tagged(chain: NfRow, frames: Sequence[bytes], si: int = 255) -> list[bytes]:
     tag = nsh.Tag(MAC, BACK, chain.spi, si)
     return [nsh.encode(tag, frame) for frame in frames]
 
@@ -248,7 +248,7 @@ def _measure(rig: Rig, point: _Point, number: int) -> None:
     keep: list[bytes] | None = [] if chain.nfs[0][1] == "aes_encrypt" else None
     try:
         ns = spent_ns(rig.device, rig.far, tagged(chain, frames), work.copies * len(frames), keep)
-    except Lost as error:
+    except FramesLost as error:
         point.said = str(error)
         return
     if keep is not None:

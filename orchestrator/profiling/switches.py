@@ -19,8 +19,8 @@ from orchestrator.profiling.frames import SIZES, address, room, udp
 from orchestrator.profiling.machine import measured_now
 from orchestrator.profiling.rig import (
     BURST,
-    Device,
     Far,
+    MeasuredDevice,
     alone_us,
     in_network,
     out_of_the_way,
@@ -61,7 +61,7 @@ def measure_switch(
         raise EnvironmentMissing(missing)
     least: dict[int, float] = {}
     with _network(target) as state:
-        device = Device(state.switches["s1"].pid)
+        device = MeasuredDevice(state.switches["s1"].pid)
         count = min(BURST, engine.queue)
         frames = {size: _frames(size, count) for size in SIZES}
         with _port(state, "h1") as sender, _port(state, "h2") as receiver, out_of_the_way():

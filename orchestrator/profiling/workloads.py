@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.profiling.frames import (
     SERVER,
     SIZES,
-    Connections,
+    OpenedConnections,
     Side,
     address,
     client,
@@ -86,7 +86,7 @@ class Workload:
     sizes: Sequence[int] = SIZES
     copies: int = 1
     """Frames that leave for one that comes."""
-    connections: Callable[[], Connections] | None = None
+    connections: Callable[[], OpenedConnections] | None = None
     """Where packets are data of TCP connections; `begins` and `ends` are what each segment has."""
     begins: bytes = b""
     ends: bytes = b""
@@ -122,7 +122,7 @@ _KEY = bytes(range(48)).hex()
 _AES = {"key_file": "{folder}/key", "spi": 4096}
 _SEALED = (64, 512, 1400)
 """What ESP adds must still fit a frame."""
-_OPEN = partial(Connections, 64)
+_OPEN = partial(OpenedConnections, 64)
 
 
 def _signatures(count: int) -> list[Config]:

@@ -13,7 +13,7 @@ from typing import Protocol
 from finsy.proto import p4r
 
 
-class Events(Protocol):
+class EngineEvents(Protocol):
     """What an engine reports, from whatever thread; none of it may wait."""
 
     def packet_in(self, packet: p4r.PacketIn) -> None: ...
@@ -43,7 +43,7 @@ class Engine(Protocol):
         """Whether a pipeline runs."""
         ...
 
-    def connect(self, events: Events) -> None:
+    def connect(self, events: EngineEvents) -> None:
         """Report to `events` from now on, and to nobody else."""
         ...
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from finsy.proto import p4r
 
 from orchestrator.errors import SwitchError
-from orchestrator.softswitch.engine import Events
+from orchestrator.softswitch.engine import EngineEvents
 from orchestrator.softswitch.ir import check_size
 from orchestrator.softswitch.pipeline import RunningPipeline
 from orchestrator.softswitch.switch import SoftSwitch
@@ -43,7 +43,7 @@ class PythonEngine:
     def configured(self) -> bool:
         return self.switch.pipeline is not None
 
-    def connect(self, events: Events) -> None:
+    def connect(self, events: EngineEvents) -> None:
         self.switch.on_packet_in = events.packet_in
         self.switch.on_digest = events.digest
         self.switch.on_idle_timeout = events.idle_timeout

@@ -22,7 +22,7 @@ from orchestrator.errors import SwitchError, UnsupportedFeature
 from orchestrator.softswitch.entities.store import EntityStore
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 from orchestrator.softswitch.ir import program_of, read_program
-from orchestrator.softswitch.ir.program import Json, Program
+from orchestrator.softswitch.ir.program import Json, P4Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 from orchestrator.softswitch.pipeline import Run, RunningPipeline
 from orchestrator.softswitch.state.pipeline import PipelineState
@@ -125,11 +125,11 @@ class SoftSwitch:
         """Microseconds since the switch was made, as BMv2 counts."""
         return (self.clock() - self.start) // 1000
 
-    def build(self, program: Program | Json) -> RunningPipeline:
+    def build(self, program: P4Program | Json) -> RunningPipeline:
         """Compile without installing; raises MalformedProgram, UnsupportedFeature or SwitchError."""
         with _within_limits():
             state = PipelineState(
-                program if isinstance(program, Program) else read_program(program),
+                program if isinstance(program, P4Program) else read_program(program),
                 self.now,
                 clock=self.clock,
                 send_digest=lambda message: self.on_digest(message),
@@ -145,7 +145,7 @@ class SoftSwitch:
         self.entity_store(pipeline, config.p4info)
         return pipeline
 
-    def load(self, program: Program | Json, p4info: p4i.P4Info) -> None:
+    def load(self, program: P4Program | Json, p4info: p4i.P4Info) -> None:
         """Install a program; all tables, groups and counters start empty."""
         self.install(self.build(program), p4info)
 

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from orchestrator.softswitch.ir.program import Json, Program
+from orchestrator.softswitch.ir.program import Json, P4Program
 from orchestrator.softswitch.state.profiles import Member, SelectorGroup
 from orchestrator.softswitch.state.tables import (
-    Entry,
     ExactTable,
     KeylessTable,
     LpmTable,
     MatchTable,
+    StoredEntry,
     TernaryEntry,
 )
 
@@ -175,7 +175,7 @@ class ActionRun(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Write(TraceEvent):
+class FieldSet(TraceEvent):
     kind: ClassVar[str] = "set"
     field: str
     value: int
@@ -244,7 +244,7 @@ class MarkToDrop(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Exit(TraceEvent):
+class ActionExit(TraceEvent):
     kind: ClassVar[str] = "exit"
 
 
@@ -292,7 +292,7 @@ class Recirculate(TraceEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Drop(TraceEvent):
+class DroppedPacket(TraceEvent):
     """`where`: ingress, egress, or queue (a priority without a queue)."""
 
     kind: ClassVar[str] = "drop"
@@ -321,7 +321,7 @@ def log_text(text: str, values: tuple[int, ...]) -> str:
     return text
 
 
-def entry_hit(table: MatchTable, entry: Entry) -> EntryHit:
+def entry_hit(table: MatchTable, entry: StoredEntry) -> EntryHit:
     matches: list[KeyMatch] = []
     for i, (key, shift) in enumerate(zip(table.keys, table.shifts, strict=True)):
         ones = (1 << key.width) - 1
@@ -347,7 +347,7 @@ def entry_hit(table: MatchTable, entry: Entry) -> EntryHit:
 class TraceRecorder:
     """The `T` of generated code: called at every step with its kind and raw particulars."""
 
-    def __init__(self, program: Program, tables: Mapping[str, MatchTable]) -> None:
+    def __init__(self, program: P4Program, tables: Mapping[str, MatchTable]) -> None:
         self.events: list[TraceEvent] = []
         self._tables = tables
         self._params = {a.name: a.params for t in program.tables() for a in t.actions}
@@ -379,7 +379,7 @@ class TraceRecorder:
     def _condition(self, name: str, result: bool) -> TraceEvent:
         return IfTaken(name, self._conditions.get(name, ""), result)
 
-    def _table(self, name: str, key: Any, entry: Entry | None) -> TraceEvent:
+    def _table(self, name: str, key: Any, entry: StoredEntry | None) -> TraceEvent:
         table = self._tables[name]
         keys: tuple[NamedValue, ...] = ()
         if not isinstance(table, KeylessTable):
@@ -417,7 +417,7 @@ _MAKERS: dict[str, Any] = {
     "state": ParserStep,
     "extract": Extract,
     "checksum": lambda name, value, verifying: ChecksumFault(name, value, verifying),
-    "set": Write,
+    "set": FieldSet,
     "valid": lambda header: ValiditySet(header, True),
     "invalid": lambda header: ValiditySet(header, False),
     "copy": lambda to, source, valid: HeaderCopy(to, source, bool(valid)),
@@ -427,13 +427,13 @@ _MAKERS: dict[str, Any] = {
     "meter": Metered,
     "register": Register,
     "mark_to_drop": MarkToDrop,
-    "exit": Exit,
+    "exit": ActionExit,
     "truncate": Truncate,
     "digest": Digest,
     "clone": lambda where, session, copies: Clone(
         where, session, None if copies is None else tuple(copies)
     ),
     "multicast": lambda group, copies: Multicast(group, tuple(copies)),
-    "drop": Drop,
+    "drop": DroppedPacket,
     "send": Send,
 }

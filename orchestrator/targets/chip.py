@@ -15,7 +15,7 @@ TCAM_ROWS, TCAM_BITS = 512, 44
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class StageUse:
     """What is taken of a stage, or what one has. `*_bytes` are of the crossbars of keys; `counters` and
     `meters` the units that count and meter, one for a table."""
 
@@ -31,20 +31,22 @@ class Use:
     counters: int = 0
     meters: int = 0
 
-    def __add__(self, other: Use) -> Use:
-        return Use(*(mine + its for mine, its in zip(self.values(), other.values(), strict=True)))
+    def __add__(self, other: StageUse) -> StageUse:
+        return StageUse(
+            *(mine + its for mine, its in zip(self.values(), other.values(), strict=True))
+        )
 
     def values(self) -> Iterator[int]:
         """The counts, in the order of the fields."""
         return (getattr(self, name) for name in RESOURCES)
 
-    def beyond(self, most: Use) -> tuple[str, ...]:
+    def beyond(self, most: StageUse) -> tuple[str, ...]:
         """The resources of which this is more than there are."""
         pairs = zip(RESOURCES, self.values(), most.values(), strict=True)
         return tuple(name for name, mine, limit in pairs if mine > limit)
 
 
-RESOURCES = tuple(one.name for one in fields(Use))
+RESOURCES = tuple(one.name for one in fields(StageUse))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Chip:
     elsewhere: frozenset[tuple[str, str]] = frozenset()
     known: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
-    stage: Use = Use(
+    stage: StageUse = StageUse(
         logical_tables=16,
         gateways=16,
         sram=80,

@@ -9,12 +9,12 @@ from orchestrator.model.decision import DecidedProgram
 from orchestrator.model.elements import (
     DecapProgram,
     DscpProgram,
+    ElementProgram,
     EncapProgram,
     FilterProgram,
     HashProgram,
     MeterProgram,
     MirrorProgram,
-    Program,
     RewriteProgram,
     RouteProgram,
     TtlProgram,
@@ -32,7 +32,7 @@ from orchestrator.targets.block import (
 
 @singledispatch
 def entries_needed(
-    program: Program, versions: frozenset[int], ranges: bool = True
+    program: ElementProgram, versions: frozenset[int], ranges: bool = True
 ) -> Counter[tuple[str, str]]:
     """Entries by (block, table) for packets of some kinds: an upper bound that lowering keeps.
 
@@ -116,6 +116,6 @@ def _meter(
 @entries_needed.register(EncapProgram)
 @entries_needed.register(DecapProgram)
 def _one_entry(
-    program: Program, versions: frozenset[int], ranges: bool = True
+    program: ElementProgram, versions: frozenset[int], ranges: bool = True
 ) -> Counter[tuple[str, str]]:
     return Counter({(program.block, BY_SEGMENT): 1})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from orchestrator.errors import unknown
-from orchestrator.model.elements import Program
+from orchestrator.model.elements import ElementProgram
 from orchestrator.profiles import SwitchProfile, switch_profile
 from orchestrator.targets.chip import Chip
 from orchestrator.targets.costs import FilterCosts
@@ -77,7 +77,9 @@ class Target:
         """The architecture of the build that the softswitch reads to say what a device does."""
         return self.assumed or self.architecture
 
-    def footprint(self, program: Program, versions: frozenset[int]) -> Counter[tuple[str, str]]:
+    def footprint(
+        self, program: ElementProgram, versions: frozenset[int]
+    ) -> Counter[tuple[str, str]]:
         """Entries by (block, table) for packets of some kinds: an upper bound that lowering keeps."""
         return entries_needed(program, versions, self.ranges)
 

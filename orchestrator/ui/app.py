@@ -30,7 +30,7 @@ from orchestrator.ui.questions import (
     TraceQuestion,
     question,
 )
-from orchestrator.ui.source import Source, Tell, Told
+from orchestrator.ui.source import PageSource, Tell, Told
 
 _ALIVE_S = 15.0
 """How often a stream says something, so that whoever left is noticed."""
@@ -43,7 +43,7 @@ class Cancelled(Exception):
     """Nobody waits for the work any more."""
 
 
-def make_app(source: Source, feed: Feed, *, writes: bool) -> Starlette:
+def make_app(source: PageSource, feed: Feed, *, writes: bool) -> Starlette:
     """The application; `writes`: whether it may deploy and send packets."""
     api = _Api(source, feed, writes)
     routes = [
@@ -111,7 +111,7 @@ def _event(what: str, document: str) -> str:
 
 
 class _Api:
-    def __init__(self, source: Source, feed: Feed, writes: bool) -> None:
+    def __init__(self, source: PageSource, feed: Feed, writes: bool) -> None:
         self._source, self._feed, self._writes = source, feed, writes
         self._jobs = asyncio.Semaphore(_JOBS)
         self.ending = asyncio.Event()

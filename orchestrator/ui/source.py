@@ -19,7 +19,7 @@ from orchestrator.ui.questions import (
     TraceQuestion,
 )
 from orchestrator.whatif.cases import Settings
-from orchestrator.whatif.run import Outcome, run_local
+from orchestrator.whatif.run import ScenarioOutcome, run_local
 
 Told = dict[str, object]
 Tell = Callable[[str, int, int], None]
@@ -29,7 +29,7 @@ _OBJECTIVES = ("slo", "cores", "latency", "moves", "hops")
 _SEARCH_S = 10.0
 
 
-class Source(Protocol):
+class PageSource(Protocol):
     """Answers to the page's questions, each what a command prints as JSON.
 
     Called in threads, several at once. ReportedError where a command would fail.
@@ -114,7 +114,7 @@ def outcomes(start: LiveCase, asked: Supposed, tell: Tell) -> Told:
         scenario.apply(start.case)  # wrong names are said at once
     done = 0
 
-    def step(_: Outcome) -> None:
+    def step(_: ScenarioOutcome) -> None:
         nonlocal done
         done += 1
         tell("scenarios", done, len(scenarios) + 1)

@@ -10,7 +10,7 @@ from orchestrator.observation.liveness import ConditionChange
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class SubjectChanged:
     """A device or link has come to be up, suspect or down."""
 
     change: ConditionChange
@@ -95,4 +95,4 @@ class RepairProblem:
         return self.text
 
 
-Event = Changed | Restarted | PlacedAnew | Repaired | RepairProblem
+Event = SubjectChanged | Restarted | PlacedAnew | Repaired | RepairProblem

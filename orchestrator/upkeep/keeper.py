@@ -40,12 +40,12 @@ from orchestrator.observation.watcher import Watcher
 from orchestrator.upkeep import outage
 from orchestrator.upkeep.comparison import Comparison
 from orchestrator.upkeep.events import (
-    Changed,
     Event,
     PlacedAnew,
     Repaired,
     RepairProblem,
     Restarted,
+    SubjectChanged,
 )
 from orchestrator.upkeep.restarts import Restarts
 from servernf.wire.instances import base_name
@@ -77,7 +77,7 @@ class _Known:
     """When that is to be tried again."""
 
 
-class Keeper:
+class NetworkKeeper:
     """Watches one network; `run` repairs it and yields what happens, for ever."""
 
     def __init__(
@@ -135,7 +135,7 @@ class Keeper:
                 if self._opened().inventory != self.network.inventory:
                     return
             news = tuple(filter(_is_news, watcher.wait(self._idle_s())))
-            yield from map(Changed, news)
+            yield from map(SubjectChanged, news)
             for change in news:
                 if change.now.state == UP:
                     self._restarts.lives(change.subject.name)

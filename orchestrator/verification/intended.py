@@ -19,7 +19,7 @@ _TREE = 0xFF << 32
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class IntendedCall:
     """An NF of a worker, and the port that is entered."""
 
     nf: str
@@ -44,8 +44,8 @@ class Intended:
     """
 
     graph: str
-    first: Mapping[tuple[int, int], Call]
-    then: Mapping[tuple[int, int, str, str], Call | WorkerExit]
+    first: Mapping[tuple[int, int], IntendedCall]
+    then: Mapping[tuple[int, int, str, str], IntendedCall | WorkerExit]
     switches: frozenset[tuple[int, int]]
     digests: Mapping[str, frozenset[bytes]]
     at: Mapping[int, int]
@@ -71,8 +71,8 @@ class Intended:
 
 def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
     """What bundles of one graph intend on a network."""
-    first: dict[tuple[int, int], Call] = {}
-    then: dict[tuple[int, int, str, str], Call | WorkerExit] = {}
+    first: dict[tuple[int, int], IntendedCall] = {}
+    then: dict[tuple[int, int, str, str], IntendedCall | WorkerExit] = {}
     switches: set[tuple[int, int]] = set()
     digests: dict[str, set[bytes]] = {}
     graph = ""
@@ -99,22 +99,22 @@ def _add_chain(
     point: int,
     graph: str,
     chain: ServerChain,
-    first: dict[tuple[int, int], Call],
-    then: dict[tuple[int, int, str, str], Call | WorkerExit],
+    first: dict[tuple[int, int], IntendedCall],
+    then: dict[tuple[int, int, str, str], IntendedCall | WorkerExit],
 ) -> None:
     path = chain.spi << 8 | chain.si
-    steps: list[Call | WorkerExit] = [
-        Call(f"{graph}/{hop.nf}", hop.port)
+    steps: list[IntendedCall | WorkerExit] = [
+        IntendedCall(f"{graph}/{hop.nf}", hop.port)
         if hop.nf
         else WorkerExit(hop.mac & ~_TREE, hop.spi << 8 | hop.si)
         for hop in chain.hops
     ]
     head = steps[0]
-    if isinstance(head, Call):
+    if isinstance(head, IntendedCall):
         first[point, path] = head
     for number, output in enumerate(chain.outputs):
         before = steps[number]
-        if isinstance(before, Call) and number + 1 < len(steps):
+        if isinstance(before, IntendedCall) and number + 1 < len(steps):
             then[point, path, before.nf, output] = steps[number + 1]
 
 

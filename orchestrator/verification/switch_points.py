@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from servernf.wire import nsh
 from servernf.wire.addresses import mac_text
 from servernf.wire.nsh import Tag
-from servernf.wire.records import CUT, Kind, Record, event, frame_digest, point_id
+from servernf.wire.records import CUT, Record, RecordKind, event, frame_digest, point_id
 from servernf.wire.witness import Witness
 
 _DEVICE = 0xFFFF_0000
@@ -52,24 +52,30 @@ class SwitchPoint:
         if came is None:
             tagged = [out for out in left if out is not None]
             for out, _ in tagged[:1]:
-                self._record(Kind.ENTRY, out, 0, frame)
+                self._record(RecordKind.ENTRY, out, 0, frame)
             for number, (out, packet) in enumerate(tagged):
-                self._record(Kind.OUT, tagged[0][0], number, packet, _next(out))
+                self._record(RecordKind.OUT, tagged[0][0], number, packet, _next(out))
             return
         tag, packet = came
         if (tag.dst_mac ^ self._mac) & _DEVICE:
             return  # in transit
-        self._record(Kind.HOP, tag, 0, packet)
+        self._record(RecordKind.HOP, tag, 0, packet)
         for number, (out, some) in enumerate(zip(left, sent, strict=True)):
             if out is not None:
-                self._record(Kind.OUT, tag, number, out[1], _next(out[0]))
+                self._record(RecordKind.OUT, tag, number, out[1], _next(out[0]))
             else:
-                self._record(Kind.EXIT, tag, number, some)
+                self._record(RecordKind.EXIT, tag, number, some)
         if not sent:
-            self._record(Kind.DROP, tag, 0, packet, "", "switch")
+            self._record(RecordKind.DROP, tag, 0, packet, "", "switch")
 
     def _record(
-        self, kind: Kind, tag: Tag, branch: int, packet: bytes, port_out: str = "", reason: str = ""
+        self,
+        kind: RecordKind,
+        tag: Tag,
+        branch: int,
+        packet: bytes,
+        port_out: str = "",
+        reason: str = "",
     ) -> None:
         epoch = self._epoch(tag)
         if self._witness is None or not epoch:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.verification.intended import Intended
-from servernf.wire.records import Kind, Record
+from servernf.wire.records import Record, RecordKind
 
-ENDS = (Kind.EXIT, Kind.DROP, Kind.HELD, Kind.ERROR, Kind.LOST)
+ENDS = (RecordKind.EXIT, RecordKind.DROP, RecordKind.HELD, RecordKind.ERROR, RecordKind.LOST)
 """Behind these a packet need not be seen any more."""
 
 
@@ -27,12 +27,16 @@ class Trajectory:
     @property
     def entries(self) -> int:
         """How many packets it is: equal ones of one microsecond cannot be told apart."""
-        return sum(record.kind is Kind.ENTRY for record in self.records)
+        return sum(record.kind is RecordKind.ENTRY for record in self.records)
 
     @property
     def drops(self) -> tuple[Record, ...]:
         """Where it was dropped, with reasons."""
-        return tuple(r for r in self.records if r.kind in (Kind.DROP, Kind.ERROR, Kind.LOST))
+        return tuple(
+            r
+            for r in self.records
+            if r.kind in (RecordKind.DROP, RecordKind.ERROR, RecordKind.LOST)
+        )
 
     @property
     def complete(self) -> bool:
@@ -44,7 +48,7 @@ def trajectories(records: Iterable[Record]) -> list[Trajectory]:
     """Those of a graph's packets, by time of ingress."""
     by_packet: dict[tuple[int, int], list[Record]] = defaultdict(list)
     for record in records:
-        if record.kind is not Kind.EVENT:
+        if record.kind is not RecordKind.EVENT:
             by_packet[record.packet].append(record)
     return [
         Trajectory(packet, _ordered(some))
@@ -53,7 +57,7 @@ def trajectories(records: Iterable[Record]) -> list[Trajectory]:
 
 
 def _ordered(records: list[Record]) -> tuple[Record, ...]:
-    edges = {(record.point, record.path) for record in records if record.kind is Kind.ENTRY}
+    edges = {(record.point, record.path) for record in records if record.kind is RecordKind.ENTRY}
 
     def order(record: Record) -> tuple[int, bool, int, int, int]:
         inner = (record.point, record.path) not in edges
@@ -65,11 +69,11 @@ def _ordered(records: list[Record]) -> tuple[Record, ...]:
 def words(record: Record) -> str:
     """A record in a few words."""
     match record.kind:
-        case Kind.IN:
+        case RecordKind.IN:
             return f"{record.nf} in {record.port_in}"
-        case Kind.OUT:
+        case RecordKind.OUT:
             return f"{record.nf} out {record.port_out}" if record.nf else f"on to {record.port_out}"
-        case Kind.DROP | Kind.ERROR | Kind.LOST:
+        case RecordKind.DROP | RecordKind.ERROR | RecordKind.LOST:
             who = f"{record.nf} " if record.nf else ""
             return f"{who}dropped: {record.reason}"
         case _:

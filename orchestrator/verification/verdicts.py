@@ -19,12 +19,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from orchestrator.verification.intended import Call, Intended, WorkerExit
+from orchestrator.verification.intended import Intended, IntendedCall, WorkerExit
 from orchestrator.verification.manifest import VerificationManifest
 from orchestrator.verification.statistics import FAMILY_WISE, too_many
 from orchestrator.verification.trajectories import Trajectory, words
 from servernf.wire.addresses import parse_mac
-from servernf.wire.records import Kind, Record, point_id
+from servernf.wire.records import Record, RecordKind, point_id
 from servernf.wire.witness import Epoch
 
 SET_BACK_US = 1_000_000
@@ -181,7 +181,7 @@ class _Walk:
             self._left[record.point, record.path].append(record)
 
     def walk(self) -> None:
-        entries = [r for r in self._trajectory.records if r.kind is Kind.ENTRY]
+        entries = [r for r in self._trajectory.records if r.kind is RecordKind.ENTRY]
         if len(entries) > 1:
             return  # equal packets of one microsecond: whose record is whose nobody knows
         self._seen.followed += 1
@@ -193,7 +193,7 @@ class _Walk:
     def walk_from_worker(self) -> None:
         """Nobody says how it came in; its first worker says that it was there."""
         first = self._trajectory.records[0]
-        if first.kind is not Kind.IN or not self._intended.takes(first.point, first.path):
+        if first.kind is not RecordKind.IN or not self._intended.takes(first.point, first.path):
             self._wrong("is reported where it was not meant to be", first)
             return
         self._seen.followed += 1
@@ -208,11 +208,11 @@ class _Walk:
         if not made:
             self._missing(came, came.point, came.si)
         for record in made:
-            if record.kind is Kind.OUT and not record.nf:
+            if record.kind is RecordKind.OUT and not record.nf:
                 self._from(record)
-            elif record.kind in (Kind.ENTRY, Kind.HOP):
+            elif record.kind in (RecordKind.ENTRY, RecordKind.HOP):
                 self._wrong("came to a switch twice", record)
-            elif record.kind not in (Kind.EXIT, Kind.DROP):
+            elif record.kind not in (RecordKind.EXIT, RecordKind.DROP):
                 self._wrong("a switch tells what only workers do", record)
 
     def _from(self, record: Record) -> None:
@@ -244,7 +244,7 @@ class _Walk:
             self._at_switch(before, here[0])
 
     def _at_switch(self, before: Record, record: Record) -> None:
-        if record.kind is not Kind.HOP:
+        if record.kind is not RecordKind.HOP:
             self._wrong("a switch does not say what came to it", record)
             return
         self._take(record)
@@ -253,18 +253,18 @@ class _Walk:
 
     def _at_worker(self, before: Record, point: int, path: int) -> None:
         """Through the NFs of a worker: in, what became of it, in, ..., and out of it."""
-        step: Call | WorkerExit | None = self._intended.first.get((point, path))
+        step: IntendedCall | WorkerExit | None = self._intended.first.get((point, path))
         last = before
         first = True
-        while isinstance(step, Call):
+        while isinstance(step, IntendedCall):
             record = self._pop(point, path)
             if record is None:
                 self._missing(last, point, path & 0xFF)
                 return
-            if record.kind is Kind.LOST:
+            if record.kind is RecordKind.LOST:
                 self._carried(last, record)
                 return
-            if (record.kind, record.nf, record.port_in) != (Kind.IN, step.nf, step.port):
+            if (record.kind, record.nf, record.port_in) != (RecordKind.IN, step.nf, step.port):
                 self._wrong(f"'{step.nf}' was to have it next", record)
                 return
             if first:
@@ -278,13 +278,13 @@ class _Walk:
                 self._wrong("an NF answers for another", result)
                 return
             self._beside(point, path, result.nf)
-            if result.kind is not Kind.OUT:
+            if result.kind is not RecordKind.OUT:
                 return
             last, first = result, False
             step = self._intended.then.get((point, path, result.nf, result.port_out))
         if step is None:
             lost = self._pop(point, path)
-            if lost is None or lost.kind is not Kind.LOST:
+            if lost is None or lost.kind is not RecordKind.LOST:
                 self._wrong("left an NF by a port that nothing follows", last)
             return
         self._to(last, step.mac, step.path)

@@ -19,7 +19,7 @@ from orchestrator.errors import Blocking, Constraint, DoesNotFit, InfeasibleErro
 from orchestrator.garbage import large_frozen_data
 from orchestrator.model.graph import ServiceGraph, Traffic
 from orchestrator.network.fabric import Fabric
-from orchestrator.placement.chains import LoadedChains, NfSpec
+from orchestrator.placement.chains import CatalogueNf, LoadedChains
 from orchestrator.placement.compiled import GraphPart, with_prefix
 from orchestrator.placement.cpsat import Limits
 from orchestrator.placement.measure import DEFAULT_OBJECTIVES
@@ -28,7 +28,7 @@ from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.solve import OPTIMAL, solve
 from orchestrator.whatif.scenarios import Case
 
-Placed = tuple[Problem, Solution, dict[str, float]]
+PlacedCase = tuple[Problem, Solution, dict[str, float]]
 """Problem, placement (SLOs missed where they must be) and the share that traffics lost as cut off."""
 
 
@@ -85,7 +85,7 @@ def place_case(
     *,
     held: bool = False,
     fronts: Sequence[Front] = (),
-) -> Placed:
+) -> PlacedCase:
     """The best placement of a case; graphs are compiled as `deploy` would compile them.
 
     `held`: nothing may leave its place, and pools keep their number of cores. `known` is what
@@ -108,7 +108,7 @@ def prepared(case: Case) -> tuple[Front, ...]:
 
 def _place_chains(
     case: Case, loaded: LoadedChains, settings: Settings, running: Mapping[str, str]
-) -> Placed:
+) -> PlacedCase:
     fabric, hosts = case.fabric(), case.topology.hosts
     lost = [
         c.name
@@ -127,7 +127,7 @@ def _place_chains(
     return problem, _hard_or_soft(problem, settings), dict.fromkeys(lost, 1.0)
 
 
-def _on_servers(catalogue: Mapping[str, NfSpec]) -> dict[str, NfSpec]:
+def _on_servers(catalogue: Mapping[str, CatalogueNf]) -> dict[str, CatalogueNf]:
     """The catalogue with servers alone for every NF that can run on one."""
     return {
         name: replace(spec, platforms=frozenset({"server"})) if "server" in spec.platforms else spec
@@ -141,7 +141,7 @@ def _place_graphs(
     running: Mapping[str, str],
     held: bool,
     earlier: Sequence[Front],
-) -> Placed:
+) -> PlacedCase:
     fabric, network = case.fabric(), case.network()
     requests, lost = _requests(case, fabric)
     if not requests:

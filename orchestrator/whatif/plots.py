@@ -14,14 +14,14 @@ import networkx as nx
 from orchestrator.errors import InputError
 from orchestrator.model.topology import Topology
 from orchestrator.pictures import FORMATS, pyplot_of_matplotlib
-from orchestrator.whatif.run import Outcome, capacity_end
+from orchestrator.whatif.run import ScenarioOutcome, capacity_end
 from orchestrator.whatif.scenarios import Case
 
 _MOST_MAPS = 6
 _MOST_CHAINS = 12
 
 
-def draw(case: Case, outcomes: Sequence[Outcome], path: Path) -> list[Path]:
+def draw(case: Case, outcomes: Sequence[ScenarioOutcome], path: Path) -> list[Path]:
     """Write the comparison to `path`, and a map for each of the first scenarios beside it."""
     if path.suffix not in FORMATS:
         raise InputError(f"--plot {path}: the name must end in {' or '.join(FORMATS)}")
@@ -36,7 +36,7 @@ def draw(case: Case, outcomes: Sequence[Outcome], path: Path) -> list[Path]:
     return files
 
 
-def _compare(pyplot: Any, outcomes: Sequence[Outcome], path: Path) -> None:
+def _compare(pyplot: Any, outcomes: Sequence[ScenarioOutcome], path: Path) -> None:
     """Cores, rate carried, worst latency and SLO missed, a bar for each scenario."""
     names = [o.scenario for o in outcomes]
     panels = (
@@ -79,7 +79,7 @@ def positions(topology: Topology) -> dict[str, tuple[float, float]]:
     return {n: (float(x), float(y)) for n, (x, y) in nx.spring_layout(graph, seed=1).items()}
 
 
-def _map(pyplot: Any, topology: Topology, outcome: Outcome, path: Path) -> None:
+def _map(pyplot: Any, topology: Topology, outcome: ScenarioOutcome, path: Path) -> None:
     """The topology with the chains' ways drawn over it."""
     at = positions(topology)
     figure, axis = pyplot.subplots(figsize=(max(8, len(at) ** 0.5 * 1.6), 6))

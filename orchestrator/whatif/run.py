@@ -33,7 +33,7 @@ from orchestrator.whatif.scenarios import BASE, RATE, Case, Scenario
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ScenarioOutcome:
     """What a scenario comes to. Rates bit/s, latencies us. `missed` is the share of each SLO that is
     not met (1: nothing of it). `why` is empty unless something cannot be placed as asked."""
 
@@ -71,7 +71,7 @@ def run_scenario(
     settings: Settings,
     running: Mapping[str, str] | None = None,
     fronts: Sequence[Front] = (),
-) -> Outcome:
+) -> ScenarioOutcome:
     """One scenario's outcome; problems of the scenario become its `why`. `known`: see `prepared`."""
     started = time.perf_counter()
     try:
@@ -86,15 +86,15 @@ def run_scenario(
         problem, solution, lost = place_case(changed, settings, running, held=held, fronts=fronts)
     except (InfeasibleError, DoesNotFit) as error:
         spent = time.perf_counter() - started
-        return Outcome(scenario.name, "INFEASIBLE", why=str(error), seconds=spent)
+        return ScenarioOutcome(scenario.name, "INFEASIBLE", why=str(error), seconds=spent)
     except ReportedError as error:
         spent = time.perf_counter() - started
-        return Outcome(scenario.name, "ERROR", why=str(error), seconds=spent)
+        return ScenarioOutcome(scenario.name, "ERROR", why=str(error), seconds=spent)
     facts = report(problem, solution)
     loads = sorted(facts.link_load.items(), key=lambda item: -item[1])
     before = running if running is not None else settings.running
     cores = next((s for s in solution.stages if s.objective == "cores"), None)
-    return Outcome(
+    return ScenarioOutcome(
         scenario=scenario.name,
         status=solution.status,
         cores=facts.cores,
@@ -141,7 +141,7 @@ def _paths(problem: Problem, solution: Solution) -> dict[str, tuple[tuple[str, .
     return {c: tuple(paths) for c, paths in by_chain.items()}
 
 
-def capacity_end(outcomes: Sequence[Outcome]) -> str:
+def capacity_end(outcomes: Sequence[ScenarioOutcome]) -> str:
     """Of a sweep, between which rates capacity ends, and what ends it; "" where it does not."""
     swept = [o for o in outcomes if o.scenario.startswith(RATE)]
     for met, beyond in pairwise(swept):
@@ -153,7 +153,9 @@ def capacity_end(outcomes: Sequence[Outcome]) -> str:
     return ""
 
 
-def unchanged(case: Case, scenario: Scenario, settings: Settings, base: Outcome) -> Outcome | None:
+def unchanged(
+    case: Case, scenario: Scenario, settings: Settings, base: ScenarioOutcome
+) -> ScenarioOutcome | None:
     """The base case's outcome, if only servers fail that run nothing of it; else None.
 
     Nothing is forwarded through a server, so all ways stay and what is left is the base case with
@@ -174,7 +176,7 @@ def unchanged(case: Case, scenario: Scenario, settings: Settings, base: Outcome)
     return replace(base, scenario=scenario.name, seconds=0.0)
 
 
-Progress = Callable[[Outcome], None]
+Progress = Callable[[ScenarioOutcome], None]
 
 
 def run_local(
@@ -184,7 +186,7 @@ def run_local(
     *,
     processes: int | None = None,
     progress: Progress | None = None,
-) -> list[Outcome]:
+) -> list[ScenarioOutcome]:
     """The base case, then every scenario on the local cores; Ctrl-C keeps what is finished.
 
     What is not finished then is not computed: running processes are killed, queued work is not begun.
@@ -213,7 +215,7 @@ def _still_to_place(
     case: Case,
     scenarios: Sequence[Scenario],
     settings: Settings,
-    done: list[Outcome],
+    done: list[ScenarioOutcome],
     progress: Progress | None,
 ) -> list[Scenario]:
     """Scenarios that change the base case (`done[0]`); the outcomes of the others are added."""
@@ -236,7 +238,7 @@ def run_dask(
     address: str,
     *,
     progress: Progress | None = None,
-) -> list[Outcome]:
+) -> list[ScenarioOutcome]:
     """The same on a Dask cluster; a scenario whose worker dies is run again by another.
 
     Each scenario is compiled from the start there: what graphs become is larger than what makes it.
@@ -271,11 +273,13 @@ def run_dask(
     return _in_order(done, scenarios)
 
 
-def _finished(distributed: Any, client: Any, futures: Sequence[Any]) -> Iterator[Outcome]:
+def _finished(distributed: Any, client: Any, futures: Sequence[Any]) -> Iterator[ScenarioOutcome]:
     for future in distributed.as_completed(futures, loop=client.loop):
         yield future.result()
 
 
-def _in_order(done: Sequence[Outcome], scenarios: Sequence[Scenario]) -> list[Outcome]:
+def _in_order(
+    done: Sequence[ScenarioOutcome], scenarios: Sequence[Scenario]
+) -> list[ScenarioOutcome]:
     rank = {BASE: -1} | {s.name: i for i, s in enumerate(scenarios)}
     return sorted(done, key=lambda o: rank[o.scenario])

@@ -9,7 +9,7 @@ from functools import cache
 from servernf.agent import machine
 from servernf.agent.bounds import Bounds
 from servernf.agent.config import Config
-from servernf.agent.keeper import State, WorkerCondition
+from servernf.agent.keeper import RunState, WorkerCondition
 from servernf.agent.runtimes import runtimes
 from servernf.agent.specs import Offer, WorkerSpec
 from servernf.agent.starter import Starter
@@ -19,10 +19,10 @@ from servernf.proto import agent_pb2 as agent
 from servernf.wire.agents import API_VERSION
 
 _STATES = {
-    State.STARTING: agent.WORKER_STARTING,
-    State.RUNNING: agent.WORKER_RUNNING,
-    State.RESTARTING: agent.WORKER_RESTARTING,
-    State.FAILED: agent.WORKER_FAILED,
+    RunState.STARTING: agent.WORKER_STARTING,
+    RunState.RUNNING: agent.WORKER_RUNNING,
+    RunState.RESTARTING: agent.WORKER_RESTARTING,
+    RunState.FAILED: agent.WORKER_FAILED,
 }
 _CGROUPS = {0: agent.CGROUP_NONE, 1: agent.CGROUP_V1, 2: agent.CGROUP_V2}
 _version = cache(installed_version)

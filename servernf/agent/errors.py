@@ -5,11 +5,11 @@ from __future__ import annotations
 from servernf.wire.errors import ServerError
 
 
-class NotFound(ServerError):
+class NoSuchWorker(ServerError):
     """There is no such worker."""
 
 
-class AlreadyThere(ServerError):
+class WorkerExists(ServerError):
     """Another worker has the name, the core, the MAC or the interface."""
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from servernf.agent import interfaces
-from servernf.agent.errors import AlreadyThere, DoesNotStart, NotFound
-from servernf.agent.keeper import Keeper, State, WorkerCondition
+from servernf.agent.errors import DoesNotStart, NoSuchWorker, WorkerExists
+from servernf.agent.keeper import RunState, WorkerCondition, WorkerKeeper
 from servernf.agent.memory import WorkerMemory
 from servernf.agent.specs import WorkerSpec
 from servernf.agent.starter import Starter
@@ -32,7 +32,7 @@ class Fleet:
         self._restarts = restarts
         self._log = log
         self._lock = threading.Lock()
-        self._keepers: dict[str, Keeper] = {}
+        self._keepers: dict[str, WorkerKeeper] = {}
         self._remembered: list[WorkerSpec] = []
         self._ends = False
 
@@ -60,14 +60,14 @@ class Fleet:
                 raise DoesNotStart(f"{spec.name}: the agent ends")
             keeper = self._keepers.get(spec.name)
             if problems := list(self._conflicts(spec)):
-                raise AlreadyThere("\n".join(problems))
+                raise WorkerExists("\n".join(problems))
             if is_new := keeper is None:
                 keeper = self._keepers[spec.name] = self._keeper(spec)
         condition = keeper.settled()
         if not is_new:
-            return condition if condition.state is State.RUNNING else self._restarted(keeper)
+            return condition if condition.state is RunState.RUNNING else self._restarted(keeper)
         try:
-            if condition.state is not State.RUNNING:
+            if condition.state is not RunState.RUNNING:
                 raise DoesNotStart(f"{spec.name}: {condition.reason}")
             self._remember()
         except ServerError:
@@ -80,7 +80,7 @@ class Fleet:
         with self._lock:
             keeper = self._keepers.get(name)
             if keeper is None:
-                raise NotFound(unknown("worker", name, tuple(self._keepers)))
+                raise NoSuchWorker(unknown("worker", name, tuple(self._keepers)))
         return keeper.spec, self._restarted(keeper)
 
     def stop(self, name: str) -> None:
@@ -98,20 +98,20 @@ class Fleet:
             keepers = list(self._keepers.values())
         if keepers:
             with ThreadPoolExecutor(len(keepers)) as together:
-                list(together.map(Keeper.end, keepers))
+                list(together.map(WorkerKeeper.end, keepers))
 
-    def _keeper(self, spec: WorkerSpec, *, has_run: bool = False) -> Keeper:
+    def _keeper(self, spec: WorkerSpec, *, has_run: bool = False) -> WorkerKeeper:
         restarts, log = self._restarts, self._log
-        return Keeper(spec, self._starter, restarts=restarts, log=log, has_run=has_run)
+        return WorkerKeeper(spec, self._starter, restarts=restarts, log=log, has_run=has_run)
 
-    def _restarted(self, keeper: Keeper) -> WorkerCondition:
+    def _restarted(self, keeper: WorkerKeeper) -> WorkerCondition:
         keeper.restart()
         condition = keeper.settled()
-        if condition.state is not State.RUNNING:
+        if condition.state is not RunState.RUNNING:
             raise DoesNotStart(f"{keeper.spec.name}: {condition.reason}")
         return condition
 
-    def _drop(self, keeper: Keeper) -> None:
+    def _drop(self, keeper: WorkerKeeper) -> None:
         keeper.end()  # before its place is free for another one
         with self._lock:
             if self._keepers.get(keeper.spec.name) is keeper:

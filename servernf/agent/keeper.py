@@ -22,7 +22,7 @@ PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _GRACE_S = 3.0
 
 
-class State(Enum):
+class RunState(Enum):
     """The states of a worker (agent.proto, WorkerState)."""
 
     STARTING = "starting"
@@ -35,14 +35,14 @@ class State(Enum):
 class WorkerCondition:
     """How a worker is. `pid` 0: no process; `since_us`: wall clock of the last change of state."""
 
-    state: State
+    state: RunState
     since_us: int
     reason: str = ""
     pid: int = 0
     restarts: int = 0
 
 
-class Keeper:
+class WorkerKeeper:
     """Keeps one worker running until `end`. Any thread may call it.
 
     `has_run`: whether the worker has been ready at least once.
@@ -63,7 +63,7 @@ class Keeper:
         self._restarts = restarts
         self._log = log
         self._changed = threading.Condition()
-        self._condition = WorkerCondition(State.STARTING, _now_us())
+        self._condition = WorkerCondition(RunState.STARTING, _now_us())
         self._process: subprocess.Popen[bytes] | None = None
         self._again = False
         self._ending = False
@@ -78,7 +78,7 @@ class Keeper:
     def settled(self) -> WorkerCondition:
         """How the worker is when it no longer is `STARTING`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._condition.state is not State.STARTING)
+            self._changed.wait_for(lambda: self._condition.state is not RunState.STARTING)
             return self._condition
 
     def restart(self) -> None:
@@ -87,7 +87,7 @@ class Keeper:
             if self._ending:
                 return
             self._again = True
-            self._become(State.STARTING)
+            self._become(RunState.STARTING)
         self._end_process()
 
     def end(self) -> None:
@@ -117,12 +117,12 @@ class Keeper:
                 self._pause(failures, reason)
                 failures += 1
         with self._changed:
-            self._become(State.FAILED, "it was stopped")
+            self._become(RunState.FAILED, "it was stopped")
         self._starter.clean(self.spec)
 
     def _pause(self, failures: int, reason: str) -> None:
         """Wait for the time of the next start, or for an order."""
-        state = State.RESTARTING if self._restarts else State.FAILED
+        state = RunState.RESTARTING if self._restarts else RunState.FAILED
         self._become(state, reason)
         pause = PAUSES_S[min(failures, len(PAUSES_S) - 1)] if self._restarts else None
         self._changed.wait_for(lambda: self._again or self._ending, pause)
@@ -160,13 +160,13 @@ class Keeper:
             with self._changed:
                 self.has_run = True
                 if not self._unwanted():
-                    self._become(State.RUNNING)
+                    self._become(RunState.RUNNING)
         return self._starter.why_ended(self.spec, process.wait())
 
     def _unwanted(self) -> bool:
         return self._again or self._ending
 
-    def _become(self, state: State, reason: str = "") -> None:
+    def _become(self, state: RunState, reason: str = "") -> None:
         """Change the state; the caller holds `_changed`."""
         self._condition = replace(self._condition, state=state, reason=reason, since_us=_now_us())
         self._changed.notify_all()

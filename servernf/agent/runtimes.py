@@ -16,7 +16,7 @@ from servernf.host.compiling import dpdk_missing
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
+class RuntimeModule:
     """A worker program: it announces itself by a JSON line with `"ready": true` on its output."""
 
     name: str
@@ -37,10 +37,13 @@ class Runtime:
         return argv
 
 
-_KNOWN = (Runtime("dpdk", "servernf.dpdk", dpdk_missing), Runtime("python", "servernf.python"))
+_KNOWN = (
+    RuntimeModule("dpdk", "servernf.dpdk", dpdk_missing),
+    RuntimeModule("python", "servernf.python"),
+)
 
 
-def runtimes() -> Mapping[str, Runtime]:
+def runtimes() -> Mapping[str, RuntimeModule]:
     """Those that can start here, by name."""
     installed = (each for each in _KNOWN if find_spec(each.module) is not None)
     return {each.name: each for each in installed if not each.missing()}

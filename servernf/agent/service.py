@@ -12,7 +12,7 @@ import grpc
 from servernf.agent import describing
 from servernf.agent.bounds import Bounds
 from servernf.agent.config import Config, ListenerTls
-from servernf.agent.errors import AlreadyThere, DoesNotStart, NotFound
+from servernf.agent.errors import DoesNotStart, NoSuchWorker, WorkerExists
 from servernf.agent.fleet import Fleet
 from servernf.agent.keeper import WorkerCondition
 from servernf.agent.specs import WorkerSpec, spec_of
@@ -28,8 +28,8 @@ _MOST_REQUEST = 1 << 16
 """Bytes of a message to the agent."""
 _CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
-    (NotFound, grpc.StatusCode.NOT_FOUND),
-    (AlreadyThere, grpc.StatusCode.ALREADY_EXISTS),
+    (NoSuchWorker, grpc.StatusCode.NOT_FOUND),
+    (WorkerExists, grpc.StatusCode.ALREADY_EXISTS),
     (DoesNotStart, grpc.StatusCode.FAILED_PRECONDITION),
     (ServerError, grpc.StatusCode.INTERNAL),
 )

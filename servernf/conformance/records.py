@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from servernf.wire.records import CUT, Kind, Record, event, frame_digest, point_id
+from servernf.wire.records import CUT, Record, RecordKind, event, frame_digest, point_id
 
 VECTORS: tuple[tuple[Record, bytes], ...] = (
     (
         Record(
-            Kind.IN, point_id("server1.1"), 0x0102030405060708, 9, 0xDEADBEEF, 1_000_000,
+            RecordKind.IN, point_id("server1.1"), 0x0102030405060708, 9, 0xDEADBEEF, 1_000_000,
             5 << 8 | 254, 3, 1, CUT, 0xF10F, 60, 10_000_000_001, 10_000_000_900, 1_700_000_000_000_000,
             77_000_000, 4_000, 2, 21, 22, bytes(range(16)), frame_digest(b"frame"), "g/nat", "inside",
             "outside", "no_port", b"frame", b"state",

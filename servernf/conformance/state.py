@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from servernf.wire.state import NEVER, Field, RecordLayout, Values
+from servernf.wire.state import NEVER, RecordField, RecordLayout, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +33,29 @@ class Hostile:
 FLOWS = RecordLayout(
     "flows",
     1,
-    (Field("key", "bytes", 64),),
+    (RecordField("key", "bytes", 64),),
     (
-        Field("packets", "u64"),
-        Field("bytes", "u64"),
-        Field("last_us", "age"),
-        Field("source", "bytes", 16),
-        Field("established", "bool"),
+        RecordField("packets", "u64"),
+        RecordField("bytes", "u64"),
+        RecordField("last_us", "age"),
+        RecordField("source", "bytes", 16),
+        RecordField("established", "bool"),
     ),
 )
 MAPPINGS = RecordLayout(
     "mappings",
     1,
-    (Field("protocol", "u8"), Field("inside", "u32"), Field("inside_port", "u16")),
     (
-        Field("outside", "u32"),
-        Field("outside_port", "u16"),
-        Field("established", "u32"),
-        Field("used_us", "age"),
-        Field("remotes", "bytes", 28_672),
+        RecordField("protocol", "u8"),
+        RecordField("inside", "u32"),
+        RecordField("inside_port", "u16"),
+    ),
+    (
+        RecordField("outside", "u32"),
+        RecordField("outside_port", "u16"),
+        RecordField("established", "u32"),
+        RecordField("used_us", "age"),
+        RecordField("remotes", "bytes", 28_672),
     ),
 )
 EVERY_TYPE = RecordLayout(
@@ -59,12 +63,12 @@ EVERY_TYPE = RecordLayout(
     258,
     (),
     (
-        Field("list", "list", 3),
-        Field("u8", "u8"),
-        Field("ages", "ages", 3),
-        Field("i64", "i64"),
-        Field("bool", "bool"),
-        Field("age", "age"),
+        RecordField("list", "list", 3),
+        RecordField("u8", "u8"),
+        RecordField("ages", "ages", 3),
+        RecordField("i64", "i64"),
+        RecordField("bool", "bool"),
+        RecordField("age", "age"),
     ),
 )
 _FLOW_KEY = bytes.fromhex("110a0000010007c63364090009")

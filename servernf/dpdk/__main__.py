@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 
 from servernf.dpdk.building import build
-from servernf.dpdk.engine import Engine
+from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.service import DpdkService
 from servernf.dpdk.worker import DpdkWorker
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
             executable, mac, memory, interface=options.interface or "", user=user or 0
         )
 
-    engine = Engine(mac, start)
+    engine = NfEngine(mac, start)
     if user is not None:
         confine()  # after the process is there, which needs it, and before there are threads
     # Who is no longer root cannot open a port again.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from servernf.host.compiling import (
     SANITIZERS,
-    Sources,
+    SourceFiles,
     c_files,
     compiled,
     dpdk_flags,
@@ -51,5 +51,5 @@ def build(*, dpdk: bool, sanitized: bool = False) -> Path:
     libraries = (*libraries, *hyperscan_flags())
     names.append("ports_dpdk.c" if dpdk else "ports_none.c")
     flags = (*FLAGS, *compile_flags, *(SANITIZERS if sanitized else ()))
-    sources = Sources(c_files() | own, names, flags, (*libraries, "-rdynamic", "-lm"))
+    sources = SourceFiles(c_files() | own, names, flags, (*libraries, "-rdynamic", "-lm"))
     return compiled(sources, "the DPDK runtime")

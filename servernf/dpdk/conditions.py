@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-from servernf.python.match import Condition
+from servernf.python.match import MatchCondition
 from servernf.wire.fields import Fields
 
 NOTHING = 0xFFFF_FFFF
@@ -15,7 +15,7 @@ _SOURCE, _DESTINATION, _PROTOCOL, _PORTS, _ICMP_TYPE, _ICMP_CODE, _FLAGS = (
     1 << n for n in range(7)
 )
 _ETHER_TYPE, _VERSION, _LATER_FRAGMENT, _VLAN = (1 << n for n in range(7, 11))
-Rule = tuple[Condition, int]
+Rule = tuple[MatchCondition, int]
 
 
 def rules(config: Fields, choose: Callable[[Fields, int], int], otherwise: int = NOTHING) -> bytes:
@@ -24,7 +24,7 @@ def rules(config: Fields, choose: Callable[[Fields, int], int], otherwise: int =
     `reverse` says which hold for what enters outside: none ("pass", "permit"), mirrored, the same.
     """
     forward = [
-        (Condition.read(item), choose(item, index))
+        (MatchCondition.read(item), choose(item, index))
         for index, item in enumerate(config.objects("rules", required=False))
     ]
     reverse = config.raw("reverse")
@@ -47,7 +47,7 @@ def packed(
     return heads + b"".join(_condition(*rule) for rule in (*forward, *backward))
 
 
-def _condition(condition: Condition, chosen: int) -> bytes:
+def _condition(condition: MatchCondition, chosen: int) -> bytes:
     asks = 0
     for bit, part in (
         (_SOURCE, condition.source),

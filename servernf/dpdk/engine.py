@@ -13,10 +13,16 @@ from dataclasses import dataclass
 
 from servernf.dpdk.forms import Making, forms
 from servernf.dpdk.memory import RecordPlace, SharedMemory
-from servernf.dpdk.process import MOST_INSTANCES, WORKER_REASONS, Ask, WorkerProcess
+from servernf.dpdk.process import MOST_INSTANCES, WORKER_REASONS, ProcessRequest, WorkerProcess
 from servernf.dpdk.tables import StateTable, StateTables
 from servernf.python.network_function import INSIDE, OUTSIDE
-from servernf.python.runtime.tables import CompiledCall, Exit, Instance, Tables, compile_steps
+from servernf.python.runtime.tables import (
+    CompiledCall,
+    CompiledExit,
+    Instance,
+    WorkerTables,
+    compile_steps,
+)
 from servernf.wire.errors import ReportedError, ServerError
 from servernf.wire.fields import Fields, parsed
 
@@ -45,7 +51,7 @@ class Made:
     tables: tuple[StateTable, ...]
 
 
-class Engine:
+class NfEngine:
     """One thread at a time changes it."""
 
     def __init__(self, core_mac: int, start: Start) -> None:
@@ -53,7 +59,7 @@ class Engine:
         self._start = start
         self._mac = core_mac
         self._made: dict[Instance, Made] = {}
-        self._tables = Tables()
+        self._tables = WorkerTables()
         self._keys = struct.pack("=I", 0)
         self._steps: dict[int, Sequence[CompiledCall]] = {}
         self._number = 0
@@ -66,7 +72,7 @@ class Engine:
             raise
         self.types = sorted(self.process.reasons.keys() & forms().keys())
 
-    def ask(self, kind: Ask, payload: bytes, number: int) -> bytes:
+    def ask(self, kind: ProcessRequest, payload: bytes, number: int) -> bytes:
         """The process's answer."""
         return self.process.ask(kind, payload, number)
 
@@ -74,7 +80,7 @@ class Engine:
         """End the process."""
         self.process.close()
 
-    def replace(self, tables: Tables) -> None:
+    def replace(self, tables: WorkerTables) -> None:
         """Have packets see these tables; an error has changed nothing."""
         fresh: list[Instance] = []
         try:
@@ -82,7 +88,7 @@ class Engine:
                 if instance not in self._made:
                     self._make(instance)
                     fresh.append(instance)
-            self.process.ask(Ask.TABLES, self._written(tables))
+            self.process.ask(ProcessRequest.TABLES, self._written(tables))
         except ReportedError:
             for instance in fresh:
                 self._forget(instance)
@@ -97,11 +103,11 @@ class Engine:
         self.process.close()
         self.process = self._start(self.memory.fd)
         for message, number in self.state.made_again():
-            self.process.ask(Ask.STATE, message, number)
+            self.process.ask(ProcessRequest.STATE, message, number)
         for made in self._made.values():
-            self.process.ask(Ask.MAKE, made.message, made.number)
-        self.process.ask(Ask.TABLES, self._written(self._tables))
-        self.process.ask(Ask.WATCH, self._keys)
+            self.process.ask(ProcessRequest.MAKE, made.message, made.number)
+        self.process.ask(ProcessRequest.TABLES, self._written(self._tables))
+        self.process.ask(ProcessRequest.WATCH, self._keys)
 
     def refresh(self) -> None:
         """Have tallies, drops and levels of Python's instances say what the C side has counted."""
@@ -133,7 +139,7 @@ class Engine:
     def watch(self, keys: Sequence[tuple[int, int, int, int]]) -> None:
         """Have packets watched by these keys: key0, key1, what the PRF is of, and below which number."""
         self._keys = b"".join([struct.pack("=I", len(keys)), *(_KEY.pack(*key) for key in keys)])
-        self.process.ask(Ask.WATCH, self._keys)
+        self.process.ask(ProcessRequest.WATCH, self._keys)
 
     def steps(self, number: int) -> Sequence[CompiledCall]:
         """Those of tables of a number, as notes name them; none of what was too long ago."""
@@ -185,13 +191,13 @@ class Engine:
         tally = self.memory.place(instance.tally, ("packets",), len(reasons) + _TIMES)
         number = self._free.pop()
         making.compile = self.process.signatures
-        making.stats = lambda asked: self.ask(Ask.STATS, asked, number)
+        making.stats = lambda asked: self.ask(ProcessRequest.STATS, asked, number)
         name = instance.type_name.encode()
         try:
             config = Fields(instance.name, parsed(instance.config_json, instance.name))
             written = forms()[instance.type_name](config, making)
             message = struct.pack("=II", tally.at, len(name)) + name + written
-            self.process.ask(Ask.MAKE, message, number)
+            self.process.ask(ProcessRequest.MAKE, message, number)
         except BaseException:
             self._give_back(number, (tally, *making.places), making.tables)
             raise
@@ -202,7 +208,7 @@ class Engine:
 
     def _forget(self, instance: Instance) -> None:
         made = self._made.pop(instance)
-        self.process.ask(Ask.FORGET, number=made.number)
+        self.process.ask(ProcessRequest.FORGET, number=made.number)
         self._give_back(made.number, (made.tally, *made.places), made.tables)
 
     def _give_back(
@@ -213,7 +219,7 @@ class Engine:
         for place in places:
             self.memory.release(place)
 
-    def _written(self, tables: Tables) -> bytes:
+    def _written(self, tables: WorkerTables) -> bytes:
         """The tables as ASK_TABLES has them (c/engine.c)."""
         paths = compile_steps(tables, self._mac)
         numbers: dict[CompiledCall, int] = {}
@@ -223,7 +229,7 @@ class Engine:
             if step not in numbers:
                 numbers[step] = len(numbers)
                 todo += [after for after in step.next.values() if isinstance(after, CompiledCall)]
-        exits: list[Exit] = []
+        exits: list[CompiledExit] = []
         steps: list[bytes] = []
         ways = 0
         for step in numbers:

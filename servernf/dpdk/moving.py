@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from servernf.dpdk.engine import Engine
-from servernf.dpdk.process import Ask, packed_frames, unpacked_frames
+from servernf.dpdk.engine import NfEngine
+from servernf.dpdk.process import ProcessRequest, packed_frames, unpacked_frames
 from servernf.dpdk.state import InstanceState, bits_of, check_whole, states_of
 from servernf.python.runtime.arriving import Arriving
 from servernf.python.runtime.departing import Chunk
@@ -50,7 +50,7 @@ class EngineGates(Gates):
     def __init__(
         self,
         core_mac: int,
-        engine: Engine,
+        engine: NfEngine,
         now_us: Callable[[], int],
         transfers: Transfers,
     ) -> None:
@@ -71,7 +71,7 @@ class EngineGates(Gates):
         if self._markers:
             self._ask_marks()
         for gate, number, _ in list(self._open.values()):
-            answer = self._engine.ask(Ask.KEPT, b"", number)
+            answer = self._engine.ask(ProcessRequest.KEPT, b"", number)
             self._take(gate, unpacked_frames(answer[8:]))
         if self.released:
             self.settle()
@@ -79,7 +79,9 @@ class EngineGates(Gates):
     def _ask_marks(self) -> None:
         self._markers = self._transfers.markers
         markers = struct.pack(f"={len(self._markers)}I", *self._markers)
-        for number, path in struct.iter_unpack("=II", self._engine.ask(Ask.MARKS, markers, 0)):
+        for number, path in struct.iter_unpack(
+            "=II", self._engine.ask(ProcessRequest.MARKS, markers, 0)
+        ):
             self._transfers.mark((number, path))
 
     def settle(self) -> None:
@@ -100,12 +102,12 @@ class EngineGates(Gates):
             if not self._free:
                 raise InputError("scope: more is on its way than a core keeps apart")
             number = self._free.pop()
-            self._engine.ask(Ask.GATE, said, number)
+            self._engine.ask(ProcessRequest.GATE, said, number)
             self._open[id(gate)] = gate, number, said
         if self.released:
             frames, self.released = self.released, []
             payload = struct.pack("=Q", self._now_us()) + packed_frames(frames)
-            self.left += unpacked_frames(self._engine.ask(Ask.GIVE, payload, 0))
+            self.left += unpacked_frames(self._engine.ask(ProcessRequest.GIVE, payload, 0))
 
     def again(self) -> None:
         """Tell another process."""
@@ -124,7 +126,7 @@ class EngineGates(Gates):
 
     def _closed(self, number: int, how: int, frames: Sequence[bytes]) -> bytes:
         payload = struct.pack("=QI", self._now_us(), how) + packed_frames(frames)
-        answer = self._engine.ask(Ask.UNGATE, payload, number)
+        answer = self._engine.ask(ProcessRequest.UNGATE, payload, number)
         self._free.append(number)
         return answer
 
@@ -143,7 +145,7 @@ class EngineGates(Gates):
 class EngineDeparting:
     """As `servernf.python.runtime.departing.Departing`."""
 
-    def __init__(self, engine: Engine, instances: Iterable[Instance], buckets: Buckets) -> None:
+    def __init__(self, engine: NfEngine, instances: Iterable[Instance], buckets: Buckets) -> None:
         check_whole(buckets)
         self._states = [InstanceState(engine, instance) for instance in instances]
         self._buckets = buckets
@@ -234,7 +236,7 @@ class EngineArriving(Arriving):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: NfEngine,
         instances: Mapping[str, Instance],
         buckets: Buckets | None,
         now_us: int,

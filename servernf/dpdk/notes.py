@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from servernf.dpdk.engine import Engine
+from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WORKER_REASONS
 from servernf.python.network_function import Emitted
-from servernf.python.runtime.noting import Aside, Lost, NoteBatch, Times
+from servernf.python.runtime.noting import Aside, BatchTimes, LostFrame, NoteBatch
 from servernf.python.runtime.shim import Shim
 from servernf.wire import sampling
 
@@ -22,7 +22,7 @@ _HELD = 254
 
 
 def keys(shim: Shim) -> list[tuple[int, int, int, int]]:
-    """By which packets are watched, as `Engine.watch` takes it."""
+    """By which packets are watched, as `NfEngine.watch` takes it."""
     sampled = [(m.key0, m.key1, sampling.LABEL, m.threshold) for m in shim.manifests.values()]
     for witness in shim.witnesses.values():
         for epoch in witness.epochs:
@@ -32,7 +32,7 @@ def keys(shim: Shim) -> list[tuple[int, int, int, int]]:
 
 
 def note(
-    engine: Engine, wall_us: Callable[[int], int], kind: int, number: int, said: bytes
+    engine: NfEngine, wall_us: Callable[[int], int], kind: int, number: int, said: bytes
 ) -> NoteBatch | None:
     """A batch of the one call, or frame, that is told of; None: its tables are not known any more.
 
@@ -63,7 +63,7 @@ def note(
     at = _CALL.size + given
     frame = said[at : at + after]
     at += after
-    batch = NoteBatch({}, Times(now_us, wall_us(entered), entered))
+    batch = NoteBatch({}, BatchTimes(now_us, wall_us(entered), entered))
     batch.spent = min(cpu_ns, 0xFFFF_FFFF), calls
     context = int.from_bytes(words[8:12], "big")
     batch.asides[0] = Aside(call, branch, said[_CALL.size : _CALL.size + given], context)
@@ -81,11 +81,11 @@ def note(
     return batch
 
 
-def _lost(engine: Engine, wall_us: Callable[[int], int], number: int, said: bytes) -> NoteBatch:
+def _lost(engine: NfEngine, wall_us: Callable[[int], int], number: int, said: bytes) -> NoteBatch:
     now_us, at_ns, step, why, branch, path, size, _, words = _LOST.unpack_from(said)
     steps = engine.steps(number)
     call = steps[step] if step < len(steps) else None
-    batch = NoteBatch({}, Times(now_us, wall_us(at_ns), at_ns))
+    batch = NoteBatch({}, BatchTimes(now_us, wall_us(at_ns), at_ns))
     frame = said[_LOST.size : _LOST.size + size]
-    batch.lost.append(Lost(words, call, path, branch, WORKER_REASONS[why], frame))
+    batch.lost.append(LostFrame(words, call, path, branch, WORKER_REASONS[why], frame))
     return batch

@@ -36,7 +36,7 @@ WORKER_REASONS = (
 """Why the worker itself drops frames, in the order of `enum lost`."""
 
 
-class Ask(IntEnum):
+class ProcessRequest(IntEnum):
     HELLO = 1
     MAKE = 2
     FORGET = 3
@@ -98,7 +98,7 @@ class WorkerProcess:
                 env={},
             )
         try:
-            self.reasons: Mapping[str, Sequence[str]] = _catalogue(self.ask(Ask.HELLO))
+            self.reasons: Mapping[str, Sequence[str]] = _catalogue(self.ask(ProcessRequest.HELLO))
         except ServerError:
             self.close()
             raise
@@ -126,12 +126,12 @@ class WorkerProcess:
         self._socket.close()
         self._told.close()
 
-    def ask(self, kind: Ask, payload: bytes = b"", number: int = 0) -> bytes:
+    def ask(self, kind: ProcessRequest, payload: bytes = b"", number: int = 0) -> bytes:
         """The answer to a message; ServerError when it is refused, ProcessGone without an answer."""
         with self._lock:
             try:
                 return channel.ask(self._socket, kind, payload, number)
-            except channel.Refusal as refusal:
+            except channel.ProcessRefusal as refusal:
                 raise ServerError(f"the process that moves packets {refusal}") from None
             except OSError as error:
                 self._process.kill()  # what is half sent or half read leaves no way to go on
@@ -145,7 +145,7 @@ class WorkerProcess:
     def packets(self, now_us: int, frames: Sequence[bytes]) -> list[bytes]:
         """What leaves, in order, for frames that come in at one instant."""
         packed = struct.pack("=Q", now_us) + packed_frames(frames)
-        return unpacked_frames(self.ask(Ask.PACKETS, packed))
+        return unpacked_frames(self.ask(ProcessRequest.PACKETS, packed))
 
     def signatures(self, written: bytes) -> bytes:
         """Their database, as c/signatures.h says; another process makes it."""
@@ -184,7 +184,7 @@ class WorkerProcess:
 
     def drops(self) -> dict[str, int]:
         """Frames dropped beside the data path so far, by reason."""
-        counts = struct.unpack(f"={len(PORT_REASONS)}Q", self.ask(Ask.DROPS))
+        counts = struct.unpack(f"={len(PORT_REASONS)}Q", self.ask(ProcessRequest.DROPS))
         return {reason: n for reason, n in zip(PORT_REASONS, counts, strict=True) if n}
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
-from servernf.dpdk.engine import Engine
-from servernf.dpdk.process import Ask, ProcessGone
+from servernf.dpdk.engine import NfEngine
+from servernf.dpdk.process import ProcessGone, ProcessRequest
 from servernf.dpdk.tables import StateTable
 from servernf.python.runtime.tables import Instance
-from servernf.python.scope import EVERYTHING, Buckets, Scope
+from servernf.python.scope import EVERYTHING, Buckets, StateScope
 from servernf.python.state import COUNTERS, Snapshot
 from servernf.wire.buckets import HASH_BITS, KEYS
 from servernf.wire.errors import InputError, ServerError
@@ -44,7 +44,7 @@ def check_whole(buckets: Buckets) -> None:
 class InstanceState:
     """What an instance has on the C side, by group once `group` was called."""
 
-    def __init__(self, engine: Engine, instance: Instance) -> None:
+    def __init__(self, engine: NfEngine, instance: Instance) -> None:
         self._engine, self.instance = engine, instance
         made = {table.name: table for table in engine.tables_of(instance)}
         self.tables: list[StateTable] = [
@@ -57,7 +57,7 @@ class InstanceState:
         """Of a table of the instance."""
         return self.instance.nf.state.layouts[table]
 
-    def _ask(self, kind: Ask, payload: bytes = b"", number: int = 0) -> bytes:
+    def _ask(self, kind: ProcessRequest, payload: bytes = b"", number: int = 0) -> bytes:
         return self._engine.ask(kind, payload, number)
 
     # Groups.
@@ -67,22 +67,24 @@ class InstanceState:
         done: list[StateTable] = []
         try:
             for table in self.tables:
-                self._ask(Ask.GROUP, struct.pack("=I", KEYS.index(key)), table.number)
+                self._ask(ProcessRequest.GROUP, struct.pack("=I", KEYS.index(key)), table.number)
                 done.append(table)
         except ServerError:
             for table in done:
-                self._ask(Ask.UNGROUP, number=table.number)
+                self._ask(ProcessRequest.UNGROUP, number=table.number)
             raise
 
     def ungroup(self) -> None:
         """They need not be known any more."""
         for table in self.tables:
-            self._ask(Ask.UNGROUP, number=table.number)
+            self._ask(ProcessRequest.UNGROUP, number=table.number)
 
     def build(self) -> bool:
         """Look at some records; whether all are known by group."""
         for table in self.tables:
-            (done,) = struct.unpack("=I", self._ask(Ask.BUILD, _SCANNED_WORD, table.number))
+            (done,) = struct.unpack(
+                "=I", self._ask(ProcessRequest.BUILD, _SCANNED_WORD, table.number)
+            )
             if not done:
                 return False
         return True
@@ -90,13 +92,13 @@ class InstanceState:
     def watch(self, scope: bytes) -> None:
         """Note from now on which groups of a scope (`bits_of`) are touched."""
         for table in self.tables:
-            (at,) = struct.unpack("=I", self._ask(Ask.FOLLOW, scope, table.number))
+            (at,) = struct.unpack("=I", self._ask(ProcessRequest.FOLLOW, scope, table.number))
             self._watches[table.number] = at
 
     def unwatch(self) -> None:
         """Note nothing any more."""
         for number, at in self._watches.items():
-            self._ask(Ask.UNFOLLOW, struct.pack("=I", at), number)
+            self._ask(ProcessRequest.UNFOLLOW, struct.pack("=I", at), number)
         self._watches.clear()
 
     def touched(self, *, every: bool = False) -> tuple[dict[int, int], bool]:
@@ -105,7 +107,7 @@ class InstanceState:
         groups: dict[int, int] = {}
         opened = False
         for number, at in self._watches.items():
-            answer = self._ask(Ask.TOUCHED, struct.pack("=II", at, every), number)
+            answer = self._ask(ProcessRequest.TOUCHED, struct.pack("=II", at, every), number)
             opened |= bool(int.from_bytes(answer[:4], "little"))
             for group, count in struct.iter_unpack("=II", answer[4:]):
                 groups[group] = groups.get(group, 0) + count
@@ -124,7 +126,9 @@ class InstanceState:
     ) -> Iterable[tuple[StateTable, int, bytes]]:
         if not self.tables or not groups:
             return
-        answer = self._ask(Ask.WRITE, struct.pack("=Q", now_us) + self._asked(self.tables, groups))
+        answer = self._ask(
+            ProcessRequest.WRITE, struct.pack("=Q", now_us) + self._asked(self.tables, groups)
+        )
         at = 0
         for table in self.tables:
             count, size = struct.unpack_from("=II", answer, at)
@@ -137,7 +141,7 @@ class InstanceState:
         if not self.tables or not groups:
             return 0
         asked = self._asked(self.tables[::-1], groups)
-        return int.from_bytes(self._ask(Ask.DISCARD, asked), "little")
+        return int.from_bytes(self._ask(ProcessRequest.DISCARD, asked), "little")
 
     @staticmethod
     def _asked(tables: Sequence[StateTable], groups: Sequence[int]) -> bytes:
@@ -168,7 +172,7 @@ class InstanceState:
         parts += [struct.pack("=I", len(told)), *told]
         number = self._engine.number_of(self.instance)
         try:
-            answer = self._ask(Ask.ENTER, b"".join(parts), number)
+            answer = self._ask(ProcessRequest.ENTER, b"".join(parts), number)
         except ProcessGone:
             raise
         except ServerError as error:
@@ -195,7 +199,7 @@ class InstanceState:
 
     # All of it.
 
-    def records(self, scope: Scope, now_us: int) -> dict[str, list[StateRecord]]:
+    def records(self, scope: StateScope, now_us: int) -> dict[str, list[StateRecord]]:
         """The records of a scope by table, those longest unused first, and the counters."""
         state = self.instance.nf.state
         state.check_scope(scope)
@@ -209,7 +213,7 @@ class InstanceState:
             at = 0
             while at != _NO_MORE:
                 asked = struct.pack("=QII", now_us, at, SCANNED)
-                answer = self._ask(Ask.SCAN, asked, table.number)
+                answer = self._ask(ProcessRequest.SCAN, asked, table.number)
                 (at,) = struct.unpack_from("=I", answer)
                 place = 4
                 while place < len(answer):
@@ -226,7 +230,7 @@ class InstanceState:
             records[table.name] = [record for _, record in sorted(listed, key=lambda item: item[0])]
         return {name: records[name] for name in (*state.tables, COUNTERS.table) if name in records}
 
-    def export(self, scope: Scope, now_us: int, chunk: int) -> list[bytes]:
+    def export(self, scope: StateScope, now_us: int, chunk: int) -> list[bytes]:
         """Batches of the records of a scope, in the order in which to enter them."""
         kind = self.instance.type_name
         return [
@@ -251,7 +255,7 @@ class InstanceState:
         """Take all records out; how many."""
         gone, _ = self.size()
         for table in reversed(self.tables):
-            self._ask(Ask.CLEAR, number=table.number)
+            self._ask(ProcessRequest.CLEAR, number=table.number)
         return gone
 
     def size(self) -> tuple[int, int]:
@@ -273,6 +277,6 @@ def _by_time(records: Sequence[StateRecord]) -> Iterable[tuple[int, Sequence[Sta
             first = at
 
 
-def states_of(engine: Engine, instances: Mapping[str, Instance]) -> dict[str, InstanceState]:
+def states_of(engine: NfEngine, instances: Mapping[str, Instance]) -> dict[str, InstanceState]:
     """Of instances by name."""
     return {name: InstanceState(engine, instance) for name, instance in instances.items()}

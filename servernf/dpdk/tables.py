@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from servernf.dpdk.memory import RecordPlace, SharedMemory
-from servernf.dpdk.process import Ask
+from servernf.dpdk.process import ProcessRequest
 from servernf.python.fair_table import FairTable
 from servernf.python.state import Declared
 from servernf.wire.errors import ServerError
@@ -23,7 +23,7 @@ SEED_BYTES = 11 * 8
 _COUNTS = ("count", "evicted", "waiting")
 
 
-class Counts:
+class TableCounts:
     """What the C side counts of a table, as it was when that was last asked."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class StateTable:
     number: int
     message: bytes
     place: RecordPlace
-    counts: Counts
+    counts: TableCounts
     users: int = 0
     notes: dict[Any, int] = field(default_factory=dict[Any, int])
     """What a form keeps beside the table."""
@@ -52,7 +52,9 @@ class StateTable:
 class StateTables:
     """Those of a core. `ask` asks its process."""
 
-    def __init__(self, memory: SharedMemory, ask: Callable[[Ask, bytes, int], bytes]) -> None:
+    def __init__(
+        self, memory: SharedMemory, ask: Callable[[ProcessRequest, bytes, int], bytes]
+    ) -> None:
         self._memory, self._ask = memory, ask
         self._known: dict[int, StateTable] = {}
         """By the identity of Python's table."""
@@ -64,14 +66,14 @@ class StateTables:
         if table is None:
             if not self._free:
                 raise ServerError(f"a core has {MOST_TABLES} tables of state at most")
-            counts = Counts()
+            counts = TableCounts()
             place = self._memory.place(counts, _COUNTS)
             name = kind.encode()
             head = struct.pack("=3I", bound, place.at, len(name)) + name
             message = head + os.urandom(SEED_BYTES) + more
             number = self._free[-1]
             try:
-                self._ask(Ask.STATE, message, number)
+                self._ask(ProcessRequest.STATE, message, number)
             except BaseException:
                 self._memory.release(place)
                 raise
@@ -86,7 +88,7 @@ class StateTables:
         for table in tables:
             table.users -= 1
             if not table.users:
-                self._ask(Ask.END_STATE, b"", table.number)
+                self._ask(ProcessRequest.END_STATE, b"", table.number)
                 self._memory.release(table.place)
                 self._free.append(table.number)
                 del self._known[id(table.declared.table)]

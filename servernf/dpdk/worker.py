@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from servernf.dpdk.engine import Engine
+from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.moving import EngineArriving, EngineDeparting, EngineGates, EngineJobs
 from servernf.dpdk.notes import keys, note
 from servernf.dpdk.process import ProcessGone
@@ -20,11 +20,11 @@ from servernf.host.compiling import HYPERSCAN
 from servernf.python.network_function import NetworkFunction, create
 from servernf.python.runtime.chain import Dial, nobody
 from servernf.python.runtime.clocks import monotonic_us, wall_us
-from servernf.python.runtime.errors import Unsupported
+from servernf.python.runtime.errors import NotSupported
 from servernf.python.runtime.shim import Sample
-from servernf.python.runtime.tables import Instance, Tables
+from servernf.python.runtime.tables import Instance, WorkerTables
 from servernf.python.runtime.worker import Worker
-from servernf.python.scope import EVERYTHING, Buckets, Scope
+from servernf.python.scope import EVERYTHING, Buckets, StateScope
 from servernf.python.state import CHUNK
 from servernf.wire.errors import InputError, ServerError, unknown
 from servernf.wire.state import Batch, decode
@@ -47,7 +47,7 @@ class DpdkWorker(Worker):
         self,
         name: str,
         core_mac: int,
-        engine: Engine,
+        engine: NfEngine,
         clock: Callable[[], int] = monotonic_us,
         *,
         dial: Dial = nobody,
@@ -113,7 +113,7 @@ class DpdkWorker(Worker):
         """What an instance has on the C side."""
         return InstanceState(self.engine, self._instance(nf))
 
-    def export_state(self, nf: str, scope: Scope = EVERYTHING) -> list[bytes]:
+    def export_state(self, nf: str, scope: StateScope = EVERYTHING) -> list[bytes]:
         return self.state_of(nf).export(scope, self.now_us(), CHUNK)
 
     def import_state(self, nf: str, batches: Sequence[bytes]) -> int:
@@ -121,9 +121,11 @@ class DpdkWorker(Worker):
         read = [decode(data, lambda _: layouts) for data in batches]
         return self.state_of(nf).enter(read, self.now_us())
 
-    def delete_state(self, nf: str, scope: Scope = EVERYTHING) -> int:
+    def delete_state(self, nf: str, scope: StateScope = EVERYTHING) -> int:
         if not scope.is_all:
-            raise Unsupported("taking a part of an instance's state out: the dpdk runtime does not")
+            raise NotSupported(
+                "taking a part of an instance's state out: the dpdk runtime does not"
+            )
         return self.state_of(nf).clear()
 
     def common_state(self, nf: str) -> list[bytes]:
@@ -170,7 +172,7 @@ class DpdkWorker(Worker):
         super().witness(graph, witness)
         self.engine.watch(keys(self.shim))
 
-    def _commit(self, tables: Tables) -> None:
+    def _commit(self, tables: WorkerTables) -> None:
         self.engine.replace(tables)
         before = keys(self.shim)
         super()._commit(tables)
@@ -212,7 +214,7 @@ class DpdkWorker(Worker):
     # Observation.
 
     @property
-    def tables(self) -> Tables:
+    def tables(self) -> WorkerTables:
         """The configuration as it is now, with what has been counted."""
         self.engine.refresh()
         return self._tables

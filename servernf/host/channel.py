@@ -27,7 +27,7 @@ _QUESTION, _ANSWER = struct.Struct("=III"), struct.Struct("=II")
 _ERROR = 65
 
 
-class Refusal(Exception):
+class ProcessRefusal(Exception):
     """What a process does not take, as a sentence that begins with it: `refuses a message: ...`."""
 
 
@@ -36,7 +36,7 @@ def ask(
 ) -> bytes:
     """The answer to a message; Refusal in the process's words, OSError when there is no answer."""
     if _QUESTION.size + len(payload) > MAX_MESSAGE:
-        raise Refusal(f"takes no more than {MAX_MESSAGE >> 20} MiB in one message")
+        raise ProcessRefusal(f"takes no more than {MAX_MESSAGE >> 20} MiB in one message")
     head = _QUESTION.pack(_QUESTION.size + len(payload), kind, number)
     sent = asking.sendmsg((head, payload))  # at once: it wakes once
     if sent < len(head) + len(payload):
@@ -44,7 +44,7 @@ def ask(
     size, answer = _ANSWER.unpack(_read(asking, _ANSWER.size))
     body = _read(asking, size - _ANSWER.size)
     if answer == _ERROR:
-        raise Refusal(f"refuses a message: {body.decode(errors='replace')}")
+        raise ProcessRefusal(f"refuses a message: {body.decode(errors='replace')}")
     return body
 
 

@@ -1,7 +1,7 @@
 """C of this installation becomes executables and shared objects: by the system's compiler, once.
 
 `C` is the folder of what every process needs that moves frames: messages with a parent, ports, rights
-given up. Who has more C of its own names it in `Sources`.
+given up. Who has more C of its own names it in `SourceFiles`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DPDK = "DPDK is not installed (Debian: apt-get install libdpdk-dev pkg-config)"
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class SourceFiles:
     """What is compiled: `compiled` of `files` (name -> bytes), in this order."""
 
     files: Mapping[str, bytes]
@@ -41,7 +41,7 @@ def compiler() -> str | None:
     return shutil.which("cc")
 
 
-def compiled(sources: Sources, what: str) -> Path:
+def compiled(sources: SourceFiles, what: str) -> Path:
     """What the compiler makes of sources; the same is made once. `what` it is, for errors.
 
     EnvironmentMissing where there is no compiler, or it refuses them.

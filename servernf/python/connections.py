@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import FLOW
 from servernf.python.packet import TCP
-from servernf.python.state import EntryKind, Kind
-from servernf.python.tables import Flow
+from servernf.python.state import EntryKind, TableKind
+from servernf.python.tables import RecordFlow
 from servernf.python.tcp_acceptance import Side, is_open, is_over, side_fields
 from servernf.python.tcp_stream import MAX_SEGMENTS, Direction
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 NO_PORTS = bytes(65_536)
 """By TCP port: 0 for each."""
@@ -42,7 +42,7 @@ class Mark:
         return mark
 
 
-class End(Side):
+class ConnectionEnd(Side):
     """One end of a connection, and what is kept of the stream that it sends."""
 
     __slots__ = ("stream",)
@@ -76,7 +76,7 @@ class End(Side):
 STREAM = ("numbers", "held", "waiting", "memory")
 
 
-class Connection(Entry):
+class Connection(FairEntry):
     """Both directions; a blocked one lets nothing pass, one that is `given_up` everything."""
 
     __slots__ = (
@@ -98,8 +98,8 @@ class Connection(Entry):
         """Streams as another instance has written them, until they are put together."""
         self.blocked = self.given_up = False
         self.last_us = 0
-        self.low = End()  # the lower (address, port)
-        self.high = End()
+        self.low = ConnectionEnd()  # the lower (address, port)
+        self.high = ConnectionEnd()
 
     @property
     def is_lasting(self) -> bool:
@@ -184,11 +184,11 @@ class Begun:
         self.watched_before = bytes(map(int, digits))
 
 
-def _flow(key: bytes, connection: Connection) -> Flow:
+def _flow(key: bytes, connection: Connection) -> RecordFlow:
     half = len(key) // 2
     ends = [(e[:-2], e[-2] << 8 | e[-1]) for e in (key[:half], key[half:])]
     inside, outside = ends if connection.low_is_inside else reversed(ends)
-    return Flow(*inside, *outside, TCP)
+    return RecordFlow(*inside, *outside, TCP)
 
 
 class _Kind(EntryKind[Connection]):
@@ -206,20 +206,20 @@ CONNECTIONS = _Kind(
     "connections",
     Connection,
     (
-        Field("last_us", "age"),
-        Field("blocked", "bool"),
-        Field("given_up", "bool"),
-        Field("low_is_inside", "bool"),
+        RecordField("last_us", "age"),
+        RecordField("blocked", "bool"),
+        RecordField("given_up", "bool"),
+        RecordField("low_is_inside", "bool"),
         *side_fields("low"),
         *side_fields("high"),
         *(
             field
             for end in ("low", "high")
             for field in (
-                Field(f"{end}.numbers", "bytes", 20),
-                Field(f"{end}.held", "list", _PIECES),
-                Field(f"{end}.waiting", "list", MAX_SEGMENTS),
-                Field(f"{end}.memory", "list", 65_536),
+                RecordField(f"{end}.numbers", "bytes", 20),
+                RecordField(f"{end}.held", "list", _PIECES),
+                RecordField(f"{end}.waiting", "list", MAX_SEGMENTS),
+                RecordField(f"{end}.memory", "list", 65_536),
             )
         ),
     ),
@@ -228,23 +228,23 @@ CONNECTIONS = _Kind(
     looks_at=FLOW,
 )
 """By `connection_key`."""
-SEEN = Kind(
+SEEN = TableKind(
     "seen",
     Seen,
     (
-        *(Field(name, "bool") for name in ("has_syn", "inside", "outside")),
-        Field("evicted", "u64"),
+        *(RecordField(name, "bool") for name in ("has_syn", "inside", "outside")),
+        RecordField("evicted", "u64"),
     ),
     key=(),
 )
-BEGUN = Kind(
+BEGUN = TableKind(
     "begun",
     Begun,
     (
-        Field("has_begun", "bool"),
-        Field("at_us", "age"),
-        Field("evicted", "u64"),
-        Field("ports_before", "bytes", _PORT_BYTES),
+        RecordField("has_begun", "bool"),
+        RecordField("at_us", "age"),
+        RecordField("evicted", "u64"),
+        RecordField("ports_before", "bytes", _PORT_BYTES),
     ),
     key=(),
 )

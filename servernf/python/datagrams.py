@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import (
     FRAGMENT_KEY_BYTES,
     ends,
@@ -20,8 +20,8 @@ from servernf.python.flow_keys import (
 from servernf.python.network_function import INSIDE, OTHER, Emitted, NetworkFunction
 from servernf.python.packet import PacketView
 from servernf.python.state import EntryKind
-from servernf.python.tables import Flow
-from servernf.wire.state import Field
+from servernf.python.tables import RecordFlow
+from servernf.wire.state import RecordField
 
 REMEMBERED_US = 30_000_000
 WAITS_US = 5_000_000
@@ -31,7 +31,7 @@ MAX_WAITING_FRAGMENTS = 48
 MAX_TIDIED_AT_ONCE = 8
 
 
-class First(Entry):
+class First(FairEntry):
     """What later fragments get: an address in place of the one that the NF rewrites."""
 
     __slots__ = ("address", "expires_us")
@@ -49,7 +49,7 @@ class First(Entry):
         self.address = int.from_bytes(raw, "big")
 
 
-class Waiting(Entry):
+class Waiting(FairEntry):
     """Later fragments whose first has not come, as they arrived."""
 
     __slots__ = ("expires_us", "frames")
@@ -60,13 +60,13 @@ class Waiting(Entry):
 
 
 def firsts(
-    flow_of: Callable[[bytes, First], Flow] = lambda key, _first: flow_of_fragment(key),
+    flow_of: Callable[[bytes, First], RecordFlow] = lambda key, _first: flow_of_fragment(key),
 ) -> EntryKind[First]:
     """The table of what became of first fragments."""
     return EntryKind(
         "fragments",
         First,
-        (Field("expires_us", "age"), Field("address", "bytes", 16)),
+        (RecordField("expires_us", "age"), RecordField("address", "bytes", 16)),
         version=2,
         key_sizes=FRAGMENT_KEY_BYTES,
         flow_of=flow_of,
@@ -79,7 +79,7 @@ FIRSTS = firsts()
 WAITING = EntryKind(
     "waiting_fragments",
     Waiting,
-    (Field("expires_us", "age"), Field("frames", "list", MAX_WAITING_FRAGMENTS)),
+    (RecordField("expires_us", "age"), RecordField("frames", "list", MAX_WAITING_FRAGMENTS)),
     key_sizes=FRAGMENT_KEY_BYTES,
     flow_of=lambda key, _waiting: flow_of_fragment(key),
     looks_at=("inside", "outside", "protocol"),

@@ -26,11 +26,11 @@ from servernf.python.checksum import delta16, update
 from servernf.python.keys import read_key_file
 from servernf.python.network_function import OTHER, NetworkFunction
 from servernf.python.packet import IPV6_FRAGMENT, PacketView
-from servernf.python.state import Kind
+from servernf.python.state import TableKind
 from servernf.python.tables import Fixed
 from servernf.wire.errors import InputError
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 _ESP = 50
 _AUTHENTICATION_BYTES = 32
@@ -114,16 +114,16 @@ class _Association:
 
 
 _SENDER = struct.Struct("!q")
-_ASSOCIATIONS = Kind(
+_ASSOCIATIONS = TableKind(
     "associations",
     _Association,
     (
-        Field("sequence", "u32"),
-        Field("sender", "i64"),
-        Field("forgotten", "i64"),
-        Field("windows", "list", _MAX_SENDERS),
+        RecordField("sequence", "u32"),
+        RecordField("sender", "i64"),
+        RecordField("forgotten", "i64"),
+        RecordField("windows", "list", _MAX_SENDERS),
     ),
-    key=(Field("spi", "bytes", 4), Field("key_digest", "bytes", 16)),
+    key=(RecordField("spi", "bytes", 4), RecordField("key_digest", "bytes", 16)),
     paths={"windows": "written_windows"},
 )
 

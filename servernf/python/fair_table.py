@@ -15,18 +15,18 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from typing import TypeVar
 
-from servernf.python.tables import Table
+from servernf.python.tables import RecordTable
 from servernf.wire.state import Values
 
 
-class Entry:
+class FairEntry:
     """What a table holds; its owner's subclasses say what is kept."""
 
     __slots__ = ("key", "queue", "share")
 
     key: bytes
     share: SourceShare
-    queue: OrderedDict[Entry, None]
+    queue: OrderedDict[FairEntry, None]
 
     @property
     def established(self) -> bool:
@@ -39,7 +39,7 @@ class Entry:
         return self.share.source
 
 
-_NONE: OrderedDict[Entry, None] = OrderedDict()
+_NONE: OrderedDict[FairEntry, None] = OrderedDict()
 """Stands for the established entries of a source that never had any: most floods have none."""
 
 
@@ -50,10 +50,10 @@ class SourceShare:
 
     def __init__(self, source: bytes) -> None:
         self.source = source
-        self.transitory: OrderedDict[Entry, None] = OrderedDict()
+        self.transitory: OrderedDict[FairEntry, None] = OrderedDict()
         self.established = _NONE
 
-    def established_queue(self) -> OrderedDict[Entry, None]:
+    def established_queue(self) -> OrderedDict[FairEntry, None]:
         """`established`, for an entry to come."""
         if self.established is _NONE:
             self.established = OrderedDict()
@@ -91,10 +91,10 @@ class _Ranking:
         return [share for count in sorted(self._by_count) for share in self._by_count[count]]
 
 
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E", bound=FairEntry)
 
 
-class FairTable(Table[bytes, E]):
+class FairTable(RecordTable[bytes, E]):
     """Entries by key; `size` is the bound, `evicted` how many had to go for others."""
 
     def __init__(self, size: int) -> None:
@@ -201,7 +201,7 @@ class FairTable(Table[bytes, E]):
                 victim = next(iter(richest.established))
         return victim  # type: ignore[return-value]
 
-    def _enter(self, entry: E, queue: OrderedDict[Entry, None]) -> None:
+    def _enter(self, entry: E, queue: OrderedDict[FairEntry, None]) -> None:
         queue[entry] = None
         entry.queue = queue
         self._ranking(entry).move(entry.share, len(queue) - 1, len(queue))

@@ -11,7 +11,7 @@ import struct
 
 from servernf.python.network_function import INSIDE
 from servernf.python.packet import PacketView
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 
 FLOW = ("inside", "inside_port", "outside", "outside_port", "protocol")
 """What a `flow_key` tells."""
@@ -65,11 +65,11 @@ def fragment_key(packet: PacketView, port: str) -> bytes:
     return b"%c%b%c%b" % (side, data[l3 + 8 : l3 + 40], protocol, data[l3 + 44 : l3 + 48])
 
 
-def flow_of_key(key: bytes) -> Flow:
+def flow_of_key(key: bytes) -> RecordFlow:
     """The flow of a `flow_key`."""
     size = len(key) // 2
     port = size - 1
-    return Flow(
+    return RecordFlow(
         key[1:port],
         key[port] << 8 | key[port + 1],
         key[size + 1 : size + port],
@@ -78,14 +78,14 @@ def flow_of_key(key: bytes) -> Flow:
     )
 
 
-def flow_of_fragment(key: bytes) -> Flow:
+def flow_of_fragment(key: bytes) -> RecordFlow:
     """The flow of a `fragment_key`: it has no ports."""
     size = 4 if len(key) < 32 else 16
     source, destination = key[1 : size + 1], key[size + 1 : 2 * size + 1]
     protocol = key[2 * size + 1]
     if key[0]:
-        return Flow(source, -1, destination, -1, protocol)
-    return Flow(destination, -1, source, -1, protocol)
+        return RecordFlow(source, -1, destination, -1, protocol)
+    return RecordFlow(destination, -1, source, -1, protocol)
 
 
 def host_of(end: bytes) -> bytes:

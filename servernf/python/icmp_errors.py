@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from servernf.python.checksum import checksum
 from servernf.python.packet import ICMP, ICMPV6, PacketView
-from servernf.python.state import Kind
+from servernf.python.state import TableKind
 from servernf.python.tables import Fixed
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 RATE_PER_S, BURST = 1000, 50
 """Of an instance: a token bucket (RFC 4443, 2.4 f), as Linux's icmp_msgs_per_sec and _burst."""
@@ -44,11 +44,11 @@ class Pace:
         """When the bucket is full again."""
 
 
-PACE = Kind(
+PACE = TableKind(
     "errors_pace",
     Pace,
-    (Field("full_us", "age"),),
-    key=(Field("number", "u8"),),
+    (RecordField("full_us", "age"),),
+    key=(RecordField("number", "u8"),),
 )
 
 

@@ -12,7 +12,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime import messages
 from servernf.python.runtime.clocks import wall_us
 from servernf.python.runtime.errors import NotFound
-from servernf.python.runtime.tables import Tables
+from servernf.python.runtime.tables import WorkerTables
 from servernf.python.runtime.worker import Worker
 from servernf.python.telling import RATES
 from servernf.wire.errors import InputError
@@ -131,7 +131,7 @@ class LocalWorker:
         return self._worker.arrivals.is_under_way
 
     @property
-    def tables(self) -> Tables:
+    def tables(self) -> WorkerTables:
         """The configuration as it is now."""
         return self._worker.tables
 

@@ -6,12 +6,12 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import ends
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.packet import TCP, PacketView
-from servernf.python.state import EntryKind, Kind
-from servernf.python.tables import Flow, Table
+from servernf.python.state import EntryKind, TableKind
+from servernf.python.tables import RecordFlow, RecordTable
 from servernf.python.tcp_acceptance import (
     ACCEPTED,
     ACK,
@@ -29,7 +29,7 @@ from servernf.python.tcp_acceptance import (
 )
 from servernf.python.watched import DeclaredTable, Watch, Watched
 from servernf.wire.buckets import HASH_BITS, bucket_of, bucket_ports
-from servernf.wire.state import Field, Values
+from servernf.wire.state import RecordField, Values
 
 MAX_SESSIONS = 65_536
 MAX_SESSIONS_OF_MAPPING = 4096
@@ -46,7 +46,7 @@ _REMOTE_BYTES = 7
 Queue: TypeAlias = "OrderedDict[NatMapping, None]"
 
 
-class Pool:
+class PortPool:
     """Ports of one address and protocol: bit n of `taken` stands for port n."""
 
     __slots__ = ("established", "taken", "transitory")
@@ -85,7 +85,7 @@ class InsideHost:
         return len(self.transitory) + len(self.established)
 
 
-class Session(Entry):
+class Session(FairEntry):
     """A TCP connection of a mapping."""
 
     __slots__ = ("inside", "is_established", "mapping", "outside", "remote")
@@ -122,7 +122,7 @@ class NatMapping:
         "share",
         "used_us",
     )
-    pool: Pool
+    pool: PortPool
     host: InsideHost
     queue: Queue
     host_queue: Queue
@@ -227,7 +227,7 @@ class Share(NamedTuple):
         )
 
 
-class Mappings(Table[int, NatMapping]):
+class Mappings(RecordTable[int, NatMapping]):
     """All mappings, by inside and by outside; what ports are taken follows from them."""
 
     secondary = ("by_outside",)
@@ -235,7 +235,7 @@ class Mappings(Table[int, NatMapping]):
     def __init__(self) -> None:
         super().__init__()
         self.by_outside: dict[int, NatMapping] = {}
-        self.pools: dict[tuple[int, int], Pool] = {}
+        self.pools: dict[tuple[int, int], PortPool] = {}
         """By protocol and address, made when first needed; also those that are owned no more."""
         self.hosts: dict[tuple[int, int], InsideHost] = {}
         """By protocol and inside address, while they have mappings."""
@@ -245,7 +245,7 @@ class Mappings(Table[int, NatMapping]):
         """A free port of an address, of those that `ports` has; -1: none is free."""
         pool = self.pools.get((protocol, outside))
         if pool is None:
-            pool = self.pools[protocol, outside] = Pool()
+            pool = self.pools[protocol, outside] = PortPool()
         return pool.free(wanted, ports)
 
     def add(self, mapping: NatMapping) -> None:
@@ -253,7 +253,7 @@ class Mappings(Table[int, NatMapping]):
         place = mapping.protocol, mapping.outside
         pool = self.pools.get(place)
         if pool is None:
-            pool = self.pools[place] = Pool()
+            pool = self.pools[place] = PortPool()
         host = self.hosts.get((mapping.protocol, mapping.inside))
         if host is None:
             host = self.hosts[mapping.protocol, mapping.inside] = InsideHost()
@@ -461,26 +461,30 @@ def _key(values: Values) -> int:
     return inside << 24 | number << 8 | protocol
 
 
-def _flow(key: int, _mapping: object) -> Flow:
-    return Flow((key >> 24).to_bytes(4, "big"), key >> 8 & 0xFFFF, protocol=key & 0xFF)
+def _flow(key: int, _mapping: object) -> RecordFlow:
+    return RecordFlow((key >> 24).to_bytes(4, "big"), key >> 8 & 0xFFFF, protocol=key & 0xFF)
 
 
-def _session_flow(key: bytes, _session: object) -> Flow:
-    return Flow(key[:4], key[4] << 8 | key[5], protocol=TCP)
+def _session_flow(key: bytes, _session: object) -> RecordFlow:
+    return RecordFlow(key[:4], key[4] << 8 | key[5], protocol=TCP)
 
 
 _INSIDE = ("inside", "inside_port", "protocol")
-MAPPINGS = Kind(
+MAPPINGS = TableKind(
     "mappings",
     NatMapping,
     (
-        Field("outside", "u32"),
-        Field("outside_port", "u16"),
-        Field("established", "u32"),
-        Field("used_us", "age"),
-        Field("remotes", "bytes", MAX_REMOTES * _REMOTE_BYTES),
+        RecordField("outside", "u32"),
+        RecordField("outside_port", "u16"),
+        RecordField("established", "u32"),
+        RecordField("used_us", "age"),
+        RecordField("remotes", "bytes", MAX_REMOTES * _REMOTE_BYTES),
     ),
-    key=(Field("protocol", "u8"), Field("inside", "u32"), Field("inside_port", "u16")),
+    key=(
+        RecordField("protocol", "u8"),
+        RecordField("inside", "u32"),
+        RecordField("inside_port", "u16"),
+    ),
     key_values=lambda key: (key & 0xFF, key >> 24, key >> 8 & 0xFFFF),
     key_of=_key,
     flow_of=_flow,
@@ -490,7 +494,7 @@ MAPPINGS = Kind(
 SESSIONS = EntryKind(
     "sessions",
     Session,
-    (*side_fields("inside"), *side_fields("outside"), Field("is_established", "bool")),
+    (*side_fields("inside"), *side_fields("outside"), RecordField("is_established", "bool")),
     flow_of=_session_flow,
     looks_at=_INSIDE,
 )

@@ -58,7 +58,7 @@ class Headers:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class MatchCondition:
     """Conjunction; None asks nothing. Prefixes are (version, shift, first bits)."""
 
     ether_type: int | None
@@ -75,7 +75,7 @@ class Condition:
     vlan: int | None
 
     @classmethod
-    def read(cls, fields: Fields) -> Condition:
+    def read(cls, fields: Fields) -> MatchCondition:
         """From the match keys of a JSON object (its other keys are left to the caller)."""
         return cls(
             _ether_type(fields),
@@ -92,9 +92,9 @@ class Condition:
             _vlan(fields),
         )
 
-    def mirrored(self) -> Condition:
+    def mirrored(self) -> MatchCondition:
         """The same with source and destination exchanged."""
-        return Condition(
+        return MatchCondition(
             self.ether_type,
             self.version,
             self.destination,

@@ -9,9 +9,9 @@ from pkgutil import iter_modules
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from servernf.python.packet import PacketView
-from servernf.python.state import State
+from servernf.python.state import NfState
 from servernf.python.telling import DROP as DROPPED
-from servernf.python.telling import NOBODY, Drop
+from servernf.python.telling import NOBODY, ToldDrop
 from servernf.wire.errors import InputError, unknown
 from servernf.wire.fields import Fields
 
@@ -50,7 +50,7 @@ class NetworkFunction(ABC):
         """By which it tells people what has happened (`servernf.python.telling`)."""
         self.emitted: list[Emitted] = []
         """Sent behind the packet by the caller, who empties it."""
-        self.state = State(self)
+        self.state = NfState(self)
         fields = Fields(where, config)
         self.setup(fields)
         fields.check()
@@ -123,7 +123,7 @@ class NetworkFunction(ABC):
     def tell_drop(self, packet: PacketView) -> None:
         """Tell why `process` has answered DROP; a packet that is only held has not been dropped."""
         if self.last_drop:
-            self.events.tell(DROPPED, packet, Drop(self.last_drop, self.last_rule))
+            self.events.tell(DROPPED, packet, ToldDrop(self.last_drop, self.last_rule))
             self.last_drop = self.last_rule = ""
 
 

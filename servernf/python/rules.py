@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from servernf.python.match import Condition, Headers
+from servernf.python.match import Headers, MatchCondition
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.packet import PacketView
 from servernf.wire.fields import Fields
@@ -26,13 +26,13 @@ class Rules(Generic[_T]):
         self, config: Fields, read: Callable[[Fields], _T], default: _T | None = None
     ) -> None:
         """`read` takes from a rule what it chooses."""
-        rules: list[tuple[Condition, _T]] = []
+        rules: list[tuple[MatchCondition, _T]] = []
         for item in config.objects("rules", required=False):
             chosen = read(item)
-            rules.append((Condition.read(item), chosen))
+            rules.append((MatchCondition.read(item), chosen))
             item.only_known()
         reverse = config.choice("reverse", ("pass", "mirror", "same"), "pass")
-        backward: list[tuple[Condition, _T]] = []
+        backward: list[tuple[MatchCondition, _T]] = []
         if reverse == "mirror":
             backward = [(condition.mirrored(), chosen) for condition, chosen in rules]
         elif reverse == "same":
@@ -42,7 +42,7 @@ class Rules(Generic[_T]):
         self._cache: dict[tuple[str, Headers], _T | None] = {}
 
     @property
-    def conditions(self) -> Sequence[Condition]:
+    def conditions(self) -> Sequence[MatchCondition]:
         """What the rules ask, as they are written."""
         return [condition for condition, _ in self._rules[INSIDE]]
 

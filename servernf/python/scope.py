@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 from servernf.wire.buckets import HASH_BITS, KEYS, MOST_BUCKETS, MOST_SPACES, hash_of
 from servernf.wire.errors import InputError, quoted, unknown
 
@@ -17,7 +17,7 @@ Space = tuple[_Prefix | None, _Prefix | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class StateScope:
     """All that is given must hold; nothing given: everything. Port ranges are inclusive."""
 
     buckets: frozenset[int] | None = None
@@ -26,10 +26,10 @@ class Scope:
     inside_ports: _Ports | None = None
     outside_ports: _Ports | None = None
     protocol: int | None = None
-    _tests: tuple[Callable[[Flow], bool], ...] = field(init=False, repr=False, compare=False)
+    _tests: tuple[Callable[[RecordFlow], bool], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        tests: list[Callable[[Flow], bool]] = []
+        tests: list[Callable[[RecordFlow], bool]] = []
         if self.inside is not None:
             lies = _in_prefix(self.inside)
             tests.append(lambda flow: lies(flow.inside))
@@ -69,12 +69,12 @@ class Scope:
         """Whether it is everything."""
         return self.buckets is None and not self._tests
 
-    def holds(self, flow: Flow) -> bool:
+    def holds(self, flow: RecordFlow) -> bool:
         """Whether a flow of its buckets is in it."""
         return all(test(flow) for test in self._tests)
 
 
-EVERYTHING = Scope()
+EVERYTHING = StateScope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Buckets:
         """Whether not all flows of its buckets are meant."""
         return self.is_space or bool(self.without)
 
-    def group_of(self, flow: Flow) -> int | None:
+    def group_of(self, flow: RecordFlow) -> int | None:
         """The hash by which a flow's state belongs together; None: it is in none of the buckets."""
         inside, outside = (int.from_bytes(a, "big") for a in (flow.inside, flow.outside))
         return self.group(inside, outside)

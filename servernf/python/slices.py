@@ -14,17 +14,17 @@ from typing import Any
 
 from servernf.python.network_function import Emitted, NetworkFunction
 from servernf.python.packet import PacketView
-from servernf.python.state import State
+from servernf.python.state import NfState
 from servernf.python.watched import Incomplete, Watch, watched
 from servernf.wire.errors import InputError
-from servernf.wire.slices import Place, Slice
+from servernf.wire.slices import Place, StateSlice
 from servernf.wire.state import Batch, StateRecord
 
-__all__ = ("Incomplete", "Outcome", "Slice", "Twin", "replay")
+__all__ = ("Incomplete", "PacketOutcome", "StateSlice", "Twin", "replay")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PacketOutcome:
     """What became of a packet: the port it left, its frame, what left beside it, what was counted."""
 
     port: str | None
@@ -32,7 +32,7 @@ class Outcome:
     context: int
     emitted: tuple[Emitted, ...]
     counted: Mapping[str, int]
-    slice: Slice
+    slice: StateSlice
 
     @property
     def shown(self) -> tuple[object, ...]:
@@ -58,21 +58,23 @@ class Twin:
         twin = self._twin = copy(nf)
         twin.emitted = []
         twin.drops = {}
-        twin.state = State(twin)
+        twin.state = NfState(twin)
         twin.state.counts = dict.fromkeys(nf.state.counts, 0)
         for declared in nf.state.tables.values():
             setattr(twin, declared.attribute, watched(declared, self._watch))
         twin.bound()
 
-    def process(self, packet: PacketView, port: str, now_us: int) -> Outcome:
+    def process(self, packet: PacketView, port: str, now_us: int) -> PacketOutcome:
         """As the instance's `process`, and what became of it."""
         return self._process(packet, port, now_us, None)
 
-    def play(self, packet: PacketView, port: str, now_us: int, only: Slice) -> Outcome:
+    def play(self, packet: PacketView, port: str, now_us: int, only: StateSlice) -> PacketOutcome:
         """As `process`, while the instance has a slice only; Incomplete when that was not enough."""
         return self._process(packet, port, now_us, only)
 
-    def _process(self, packet: PacketView, port: str, now_us: int, only: Slice | None) -> Outcome:
+    def _process(
+        self, packet: PacketView, port: str, now_us: int, only: StateSlice | None
+    ) -> PacketOutcome:
         nf, twin = self._nf, self._twin
         twin.emitted.clear()  # of a packet that it failed for
         twin.drops.clear()
@@ -91,12 +93,12 @@ class Twin:
                 mine[name] = mine.get(name, 0) + count
         counted |= {f"count.{name}": count for name, count in twin.state.counts.items() if count}
         frame = bytes(packet.data)
-        return Outcome(left, frame, packet.context, emitted, counted, self._watch.end())
+        return PacketOutcome(left, frame, packet.context, emitted, counted, self._watch.end())
 
 
 def replay(
-    fresh: NetworkFunction, told: Slice, packet: PacketView, port: str, now_us: int
-) -> Outcome:
+    fresh: NetworkFunction, told: StateSlice, packet: PacketView, port: str, now_us: int
+) -> PacketOutcome:
     """What becomes of a packet in a fresh instance that has its slice; `now_us` is of its clock.
 
     Incomplete: the packet needs more than the slice has, or what it has does not fit together.
@@ -108,7 +110,7 @@ def replay(
     return Twin(fresh).play(packet, port, now_us, told)
 
 
-def _batches(nf: NetworkFunction, told: Slice) -> list[Batch]:
+def _batches(nf: NetworkFunction, told: StateSlice) -> list[Batch]:
     by_table: dict[str, list[StateRecord]] = {name: [] for name in nf.state.tables}
     place: Place
     body: bytes | None

@@ -1,7 +1,7 @@
 """The state of an NF, which its runtime owns: declared tables, and what follows from the declaration.
 
-An NF says of each table what its records are made of (`Kind`) and which flow a record belongs to. The
-runtime then can share tables between configurations, write records down for another instance and
+An NF says of each table what its records are made of (`TableKind`) and which flow a record belongs to.
+The runtime then can share tables between configurations, write records down for another instance and
 enter what another one wrote (`servernf.wire.state`), take out what a scope covers, compare, and count,
 without a line for that in the NF. What one packet reads and writes: `servernf.python.slices`.
 
@@ -16,13 +16,13 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar, cast
 
 from servernf.python.fair_table import FairTable
-from servernf.python.scope import Scope
-from servernf.python.tables import Fixed, Flow, FlowOf, Index, Table
+from servernf.python.scope import StateScope
+from servernf.python.tables import Fixed, FlowOf, Index, RecordFlow, RecordTable
 from servernf.wire.errors import InputError, quoted
 from servernf.wire.state import (
     NEVER,
     Batch,
-    Field,
+    RecordField,
     RecordLayout,
     StateRecord,
     Value,
@@ -35,12 +35,14 @@ Snapshot = dict[str, dict[bytes, bytes]]
 """By table and key, as they are written: fields of a record."""
 CHUNK = 256
 """Records of a batch: so many are written down between two batches of packets."""
-COUNTERS = RecordLayout("counters", 1, (Field("name", "bytes", 200),), (Field("count", "u64"),))
-_ENTRY = (Field("source", "bytes", 16), Field("established", "bool"))
-BYTES_KEY = (Field("key", "bytes", 64),)
+COUNTERS = RecordLayout(
+    "counters", 1, (RecordField("name", "bytes", 200),), (RecordField("count", "u64"),)
+)
+_ENTRY = (RecordField("source", "bytes", 16), RecordField("established", "bool"))
+BYTES_KEY = (RecordField("key", "bytes", 64),)
 
 
-class Kind(Generic[R]):
+class TableKind(Generic[R]):
     """What the records of a table are made of, in memory and on the wire.
 
     A field's name is the path of its attribute ("inside.isn"), unless `paths` says another one.
@@ -52,10 +54,10 @@ class Kind(Generic[R]):
         self,
         table: str,
         make: Callable[[], R],
-        fields: Sequence[Field],
+        fields: Sequence[RecordField],
         *,
         version: int = 1,
-        key: Sequence[Field] = BYTES_KEY,
+        key: Sequence[RecordField] = BYTES_KEY,
         key_values: Callable[[Any], Values] | None = None,
         key_of: Callable[[Values], Any] | None = None,
         key_sizes: Collection[int] = (),
@@ -123,11 +125,11 @@ class Kind(Generic[R]):
         setattr(owner, name, value)
 
 
-class EntryKind(Kind[R]):
+class EntryKind(TableKind[R]):
     """Of a `FairTable`: whom a record is counted for and whether it is established are written, too."""
 
     def __init__(
-        self, table: str, make: Callable[[], R], fields: Sequence[Field], **more: Any
+        self, table: str, make: Callable[[], R], fields: Sequence[RecordField], **more: Any
     ) -> None:
         super().__init__(table, make, (*fields, *_ENTRY), **more)
 
@@ -141,8 +143,8 @@ class Declared:
     """A table of an instance, and the attribute by which its NF has it."""
 
     attribute: str
-    kind: Kind[Any]
-    table: Table[Any, Any]
+    kind: TableKind[Any]
+    table: RecordTable[Any, Any]
     about: object
     """What of the configuration the records mean anything under only."""
     follows: bool
@@ -155,7 +157,7 @@ class Declared:
         return self.kind.layout.table
 
 
-class State:
+class NfState:
     """The tables and counters of one NF instance; one thread calls it, between packets."""
 
     def __init__(self, nf: Any) -> None:
@@ -167,8 +169,8 @@ class State:
     def declare(
         self,
         attribute: str,
-        kind: Kind[Any],
-        table: Table[Any, Any],
+        kind: TableKind[Any],
+        table: RecordTable[Any, Any],
         *,
         about: object = None,
         follows: bool = True,
@@ -186,7 +188,7 @@ class State:
 
     # Another configuration of the same NF on this worker.
 
-    def follow(self, before: State) -> bool:
+    def follow(self, before: NfState) -> bool:
         """Go on with the tables of another configuration; False: one of them says nothing here."""
         for name in self.counts:
             before.counts.setdefault(name, 0)
@@ -207,7 +209,7 @@ class State:
 
     # Buckets.
 
-    def use_buckets(self, bucket_of: Callable[[Flow], int] | None) -> None:
+    def use_buckets(self, bucket_of: Callable[[RecordFlow], int] | None) -> None:
         """Keep an index of records by what `bucket_of` says of their flows; None: keep none."""
         for declared in self.tables.values():
             table, flow_of = declared.table, declared.kind.flow_of
@@ -218,7 +220,7 @@ class State:
             for key, record in table.records.items():
                 table.index.enter(key, record)
 
-    def keys(self, declared: Declared, scope: Scope) -> Collection[Any] | None:
+    def keys(self, declared: Declared, scope: StateScope) -> Collection[Any] | None:
         """Keys of a table's records in a scope; None: all."""
         if scope.is_all:
             return None
@@ -235,14 +237,14 @@ class State:
             keys = [k for k in keys if scope.holds(flow_of(k, table.records[k]))]
         return dict.fromkeys(keys)
 
-    def check_scope(self, scope: Scope) -> None:
+    def check_scope(self, scope: StateScope) -> None:
         """InputError with all tables that cannot be divided as a scope asks."""
         if not scope.is_all:
             self.check_divided(scope.asks)
 
     # Writing records down.
 
-    def records(self, scope: Scope, now_us: int) -> dict[str, list[StateRecord]]:
+    def records(self, scope: StateScope, now_us: int) -> dict[str, list[StateRecord]]:
         """The records of a scope by table, those longest unused first."""
         self.check_scope(scope)
         nf = self._nf
@@ -279,7 +281,7 @@ class State:
             for name, count in sorted(self._all_counts().items())
         ]
 
-    def export(self, scope: Scope, now_us: int, chunk: int = CHUNK) -> list[bytes]:
+    def export(self, scope: StateScope, now_us: int, chunk: int = CHUNK) -> list[bytes]:
         """Batches of the records of a scope, in the order in which to enter them."""
         layouts, kind = self.layouts, self._nf.type_name
         return [
@@ -303,7 +305,7 @@ class State:
                 batches.append(encode(nf.type_name, kind.layout, records))
         return batches
 
-    def snapshot(self, scope: Scope, now_us: int) -> Snapshot:
+    def snapshot(self, scope: StateScope, now_us: int) -> Snapshot:
         """The records of a scope, to compare."""
         by_table = self.records(scope, now_us)
         by_table.pop(COUNTERS.table, None)
@@ -376,7 +378,7 @@ class State:
         nf.has_entered()
         return len(ready)
 
-    def delete(self, scope: Scope) -> int:
+    def delete(self, scope: StateScope) -> int:
         """Take out the records of a scope that are of a flow; how many."""
         self.check_scope(scope)
         gone = 0

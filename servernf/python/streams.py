@@ -24,8 +24,8 @@ from servernf.python.connections import (
     STREAM,
     Begun,
     Connection,
+    ConnectionEnd,
     Connections,
-    End,
     Mark,
     Seen,
 )
@@ -280,7 +280,7 @@ class StreamFunction(NetworkFunction):
         ports = (int.from_bytes(key[half - 2 : half]), int.from_bytes(key[-2:]))
         return watched is not None and bool(watched[ports[0]] or watched[ports[1]])
 
-    def _is_unanswered(self, sender: End, flags: int) -> bool:
+    def _is_unanswered(self, sender: ConnectionEnd, flags: int) -> bool:
         """Whether the other side would have accepted the connection first, for all to see."""
         if not self.strict or sender.isn < 0 or flags & (SYN | RST):
             return False
@@ -350,8 +350,8 @@ class StreamFunction(NetworkFunction):
     def _takes(
         self,
         connection: Connection,
-        sender: End,
-        receiver: End,
+        sender: ConnectionEnd,
+        receiver: ConnectionEnd,
         seq: int,
         payload: bytes,
         packet: PacketView,

@@ -16,7 +16,7 @@ K = TypeVar("K")
 R = TypeVar("R")
 
 
-class Flow(NamedTuple):
+class RecordFlow(NamedTuple):
     """What of packets' headers a record is kept for; b"" and -1: it is for any."""
 
     inside: bytes = b""
@@ -26,7 +26,7 @@ class Flow(NamedTuple):
     protocol: int = -1
 
 
-FlowOf = Callable[[Any, Any], Flow]
+FlowOf = Callable[[Any, Any], RecordFlow]
 """(key, record) -> its flow."""
 
 
@@ -35,7 +35,7 @@ class Index:
 
     __slots__ = ("_bucket_of", "_flow_of", "keys")
 
-    def __init__(self, flow_of: FlowOf, bucket_of: Callable[[Flow], int]) -> None:
+    def __init__(self, flow_of: FlowOf, bucket_of: Callable[[RecordFlow], int]) -> None:
         self._flow_of = flow_of
         self._bucket_of = bucket_of
         self.keys: dict[int, dict[Any, None]] = {}
@@ -53,7 +53,7 @@ class Index:
             del self.keys[bucket]
 
 
-class Table(Generic[K, R]):
+class RecordTable(Generic[K, R]):
     """Records by key, without a bound of their own: the NF adds and removes."""
 
     secondary: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class Table(Generic[K, R]):
         raise NotImplementedError(f"{type(self).__name__} cannot be watched")
 
 
-class Fixed(Table[K, R]):
+class Fixed(RecordTable[K, R]):
     """Records that the configuration says: they are always there, and another configuration that says
     some of them shares those."""
 
@@ -113,7 +113,7 @@ class Fixed(Table[K, R]):
         raise NotImplementedError("a record that the configuration says stays")
 
 
-class Recent(Table[K, R]):
+class Recent(RecordTable[K, R]):
     """At most `size` records, of which the one longest not used goes for another."""
 
     def __init__(self, size: int) -> None:

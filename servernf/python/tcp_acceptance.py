@@ -14,7 +14,7 @@ import struct
 
 from servernf.python.checksum import words
 from servernf.python.packet import TCP, PacketView
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 REFUSED = 0
 """The receiver would ignore it. Nothing has changed."""
@@ -98,12 +98,12 @@ _NUMBERS = ("isn", "next", "acked", "edge", "fin", "syn")
 _SCALES = ("scale", "syn_scale")
 
 
-def side_fields(of: str) -> tuple[Field, ...]:
+def side_fields(of: str) -> tuple[RecordField, ...]:
     """The fields of a side as they are written; `of`: the path of its attribute."""
     numbers = (*_NUMBERS, *_SCALES, "largest")
     return (
-        *(Field(f"{of}.{name}", "i64") for name in numbers),
-        Field(f"{of}.was_reset", "bool"),
+        *(RecordField(f"{of}.{name}", "i64") for name in numbers),
+        RecordField(f"{of}.was_reset", "bool"),
     )
 
 

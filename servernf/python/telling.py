@@ -35,7 +35,7 @@ class ToldPacket(NamedTuple):
     ttl: int
 
 
-class Drop(NamedTuple):
+class ToldDrop(NamedTuple):
     """Why an NF has dropped a packet; `rule` is its place in the configuration, as `rules[3]`."""
 
     reason: str
@@ -72,7 +72,7 @@ class Suppressed(NamedTuple):
     events: int
 
 
-Said = Drop | Alert | Nat | Suppressed
+Said = ToldDrop | Alert | Nat | Suppressed
 Tell = Callable[[str, str, ToldPacket | None, Said], None]
 """Takes an instance's name and type, the packet and what is said."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from servernf.python.fair_table import Entry, FairTable
-from servernf.python.tables import Fixed, Recent, Table
-from servernf.wire.slices import Place, Slice
+from servernf.python.fair_table import FairEntry, FairTable
+from servernf.python.tables import Fixed, Recent, RecordTable
+from servernf.wire.slices import Place, StateSlice
 
 _KEY_BYTES = 16
 
@@ -24,7 +24,7 @@ class DeclaredTable(Protocol):
     """What is noted of a declaration (`state.Declared`)."""
 
     kind: Any
-    table: Table[Any, Any]
+    table: RecordTable[Any, Any]
 
     @property
     def name(self) -> str: ...
@@ -39,14 +39,14 @@ class Watch:
 
     nf: Any = None
     now_us: int = 0
-    only: Slice | None = None
+    only: StateSlice | None = None
     before: dict[Place, bytes | None] = field(default_factory=dict[Place, "bytes | None"])
     known: dict[Place, tuple[DeclaredTable, Any]] = field(
         default_factory=dict[Place, "tuple[DeclaredTable, Any]"]
     )
     evicted: list[tuple[Place, bytes]] = field(default_factory=list[tuple[Place, bytes]])
 
-    def begin(self, nf: Any, now_us: int, only: Slice | None) -> None:
+    def begin(self, nf: Any, now_us: int, only: StateSlice | None) -> None:
         """Another packet."""
         self.nf, self.now_us, self.only = nf, now_us, only
         self.before, self.known, self.evicted = {}, {}, []
@@ -73,12 +73,12 @@ class Watch:
             return None
         return declared.kind.pack(record, self.now_us)
 
-    def end(self) -> Slice:
+    def end(self) -> StateSlice:
         """What has been noted, and what has become of it."""
         after: dict[Place, bytes | None] = dict.fromkeys(self.before)
         for place, (declared, key) in self.known.items():
             after[place] = self.written(declared, key, declared.table.records.get(key))
-        return Slice(self.before, after, tuple(self.evicted))
+        return StateSlice(self.before, after, tuple(self.evicted))
 
     def _allow(self, place: Place) -> None:
         if self.only is not None and place not in self.only.before:
@@ -128,7 +128,7 @@ class Watched:
 class WatchedFair(Watched):
     """A `FairTable`."""
 
-    _table: FairTable[Entry]
+    _table: FairTable[FairEntry]
 
     @property
     def size(self) -> int:
@@ -138,7 +138,7 @@ class WatchedFair(Watched):
     def size(self, size: int) -> None:
         self._table.size = size
 
-    def add(self, key: bytes, entry: Entry, source: bytes) -> list[Entry]:
+    def add(self, key: bytes, entry: FairEntry, source: bytes) -> list[FairEntry]:
         self._watch.note(self._declared, key, None)
         if self._watch.only is None:
             gone = self._table.add(key, entry, source)
@@ -152,7 +152,7 @@ class WatchedFair(Watched):
             self._gone(key, victim.key, victim)
         return gone
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: FairEntry) -> None:
         self.touch(entry)
         self._table.remove(entry)
 

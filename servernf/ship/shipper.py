@@ -22,7 +22,7 @@ _MOST_ROUND = 16
 
 
 @dataclass(slots=True)
-class Counts:
+class ShippingCounts:
     """What became of records: batches acknowledged, tries that failed, batches that the CLE refused for
     good, and rings whose content was no records and was given up."""
 
@@ -41,7 +41,7 @@ class Shipper:
     def __init__(self, rings: Mapping[str, Ring], channel: grpc.Channel) -> None:
         self.rings = dict(rings)
         self._stub = cle_pb2_grpc.CleStub(channel)
-        self.counts = Counts()
+        self.counts = ShippingCounts()
         self._stop = threading.Event()
 
     def add(self, name: str, ring: Ring) -> None:

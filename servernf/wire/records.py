@@ -46,7 +46,7 @@ DIGEST_BYTES = 16
 _NO_DIGEST = bytes(DIGEST_BYTES)
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record tells."""
 
     IN = 1
@@ -75,7 +75,7 @@ class Kind(IntEnum):
 class Record:
     """One record; see the layout above. `path` is SPI << 8 | SI."""
 
-    kind: Kind
+    kind: RecordKind
     point: int
     boot: int
     sequence: int
@@ -169,7 +169,7 @@ def frame_digest(frame: bytes) -> bytes:
 def event(point: int, boot: int, sequence: int, wall_us: int, said: dict[str, Any]) -> Record:
     """A record of something that is no packet."""
     text = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
-    return Record(Kind.EVENT, point, boot, sequence, wall_us=wall_us, frame=text)
+    return Record(RecordKind.EVENT, point, boot, sequence, wall_us=wall_us, frame=text)
 
 
 def unpack(data: bytes | memoryview) -> Record:
@@ -199,7 +199,7 @@ def read(data: bytes) -> Record:
     """The record of bytes that `split` gave; InputError says what is wrong with its inside."""
     fields = HEADER.unpack_from(data)
     try:
-        kind = Kind(fields[2])
+        kind = RecordKind(fields[2])
     except ValueError:
         raise InputError(f"record: kind {fields[2]} is unknown") from None
     texts: list[str] = []
@@ -219,7 +219,7 @@ def read(data: bytes) -> Record:
         parts.append(part)
     if at != len(data):
         raise InputError(f"record: {len(data) - at} bytes behind it")
-    if kind is Kind.EVENT:
+    if kind is RecordKind.EVENT:
         _event(parts[0])
     return Record(kind, *fields[4:], *texts, *parts)
 

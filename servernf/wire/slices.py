@@ -1,4 +1,4 @@
-"""The state that one packet touched (`Slice`), and how a witness's record has it. Integers big-endian:
+"""The state that one packet touched (`StateSlice`), and a witness's record of it. Integers big-endian:
 
     u8   encoding (ENCODING)
     u32  number of places
@@ -29,7 +29,7 @@ _U16, _U32 = struct.Struct(">H"), struct.Struct(">I")
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class StateSlice:
     """The state that one packet touched, before and after it; None: there was no such record."""
 
     before: Mapping[Place, bytes | None]
@@ -44,7 +44,7 @@ class Slice:
         return {place: now for place, now in self.after.items() if self.before[place] != now}
 
 
-def pack(told: Slice) -> bytes:
+def pack(told: StateSlice) -> bytes:
     """A slice's bytes."""
     parts = [bytes((ENCODING,)), _U32.pack(len(told.before))]
     for place, before in told.before.items():
@@ -60,7 +60,7 @@ def pack(told: Slice) -> bytes:
     return b"".join(parts)
 
 
-def unpack(data: bytes) -> Slice:
+def unpack(data: bytes) -> StateSlice:
     """The slice that these bytes are, and nothing else; InputError says what is wrong with them."""
     reader = _Reader(data)
     if (encoding := reader.take(1)[0]) != ENCODING:
@@ -79,7 +79,7 @@ def unpack(data: bytes) -> Slice:
     evicted = tuple((reader.place(), reader.bytes_of(_U16)) for _ in range(reader.number(_U32)))
     if reader.at != len(data):
         raise InputError(f"slice: {len(data) - reader.at} bytes behind it")
-    return Slice(before, after, evicted)
+    return StateSlice(before, after, evicted)
 
 
 def _place(place: Place) -> bytes:

@@ -46,7 +46,7 @@ _I64_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class RecordField:
     """One field; `most` bounds what is variable: bytes, or for `list` and `ages` how many."""
 
     name: str
@@ -84,7 +84,7 @@ class _Part:
 
     __slots__ = ("bools", "fields", "fixed", "fixed_count", "order", "variable")
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, fields: Sequence[RecordField]) -> None:
         fixed = [f for f in fields if f.type in _FIXED]
         self.variable = [f for f in fields if f.type in _VARIABLE]
         self.fields = tuple(fixed + self.variable)
@@ -122,8 +122,8 @@ class RecordLayout:
 
     table: str
     version: int
-    key: tuple[Field, ...]
-    fields: tuple[Field, ...]
+    key: tuple[RecordField, ...]
+    fields: tuple[RecordField, ...]
     _parts: tuple[_Part, _Part] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -255,7 +255,7 @@ class _Reader:
             self.fail(f"a name is not ASCII: {quoted(raw)}")
         return raw.decode("ascii")
 
-    def variable(self, f: Field) -> Value:
+    def variable(self, f: RecordField) -> Value:
         (count,) = self.fixed(_U32)
         if count > f.most:
             self.fail(f"{f.name}: {count:,} is too much; at most {f.most:,} is valid")

@@ -18,7 +18,7 @@ from orchestrator.observation.health import CoreReading, Reading
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.presenters.bottleneck import found_between
 from orchestrator.profiling.rig import BURST
-from orchestrator.profiling.servers import Chain, Rig, configure, tagged, worker
+from orchestrator.profiling.servers import NfRow, Rig, configure, tagged, worker
 from orchestrator.profiling.workloads import WORKLOADS, datagrams
 
 SLOWED = Path(__file__).with_name("slowed.py")
@@ -43,7 +43,7 @@ def _sending(rig: Rig, frames: list[bytes], pps: float, over: threading.Event) -
             time.sleep(0.0005)
 
 
-def _trial(rig: Rig, chain: Chain, pps: float) -> tuple[list[Bottleneck], float]:
+def _trial(rig: Rig, chain: NfRow, pps: float) -> tuple[list[Bottleneck], float]:
     """What is named at a rate, and after how many seconds of packets."""
     frames = tagged(chain, datagrams(BURST, SIZE, 0))
     over = threading.Event()
@@ -78,10 +78,10 @@ def _carried(rig: Rig, frames: list[bytes]) -> float:
 
 
 @contextmanager
-def _chain(slowed: str, us: float) -> Iterator[tuple[Rig, Chain]]:
+def _chain(slowed: str, us: float) -> Iterator[tuple[Rig, NfRow]]:
     """The chain on a worker; one NF of it takes so much longer."""
     named = [(f"{nf}.0", nf, WORKLOADS[nf].config) for nf in NFS]
-    chain = Chain(named, WORKLOADS["napt"], SPI)
+    chain = NfRow(named, WORKLOADS["napt"], SPI)
     argv = [str(SLOWED), f"profile{SPI}/{slowed}.0", str(us)]
     with tempfile.TemporaryDirectory() as folder, worker("python", Path(folder), argv) as rig:
         configure(rig, chain)

@@ -20,7 +20,7 @@ from dpdk_nfs import MAC, executable_of, recorded
 from figures import Missing, Result, figure
 
 from servernf.host.compiling import hyperscan_flags
-from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop
 from servernf.python.runtime.changes import NfSpec
 
 SIGNATURES, CONNECTIONS, PAYLOAD = 10_000, 4096, 1460
@@ -63,7 +63,7 @@ def measured() -> dict[str, Any]:
     def configure(worker: Any) -> None:
         worker.configure("g", [NfSpec("g/ids", "ids", json.dumps(config))])
         for spi, port in ((1, "inside"), (2, "outside")):
-            worker.service_chain("g/ids", Scope(spi, 255, port), [ExitHop(NEXT, spi, 254)])
+            worker.service_chain("g/ids", ChainScope(spi, 255, port), [ExitHop(NEXT, spi, 254)])
 
     memory, messages = recorded(configure)
     said = [struct.pack("=I", len(contents))]

@@ -24,12 +24,12 @@ from orchestrator.model.graph import NfInstance
 from orchestrator.nfs.base import lookup
 from orchestrator.resources import shipped
 from servernf.dpdk.building import FLAGS, build, own_files
-from servernf.dpdk.engine import Engine
+from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.memory import WORDS
-from servernf.dpdk.process import Ask, WorkerProcess
+from servernf.dpdk.process import ProcessRequest, WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
-from servernf.host.compiling import Sources, c_files, compiled, dpdk_flags, hyperscan_flags
-from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.host.compiling import SourceFiles, c_files, compiled, dpdk_flags, hyperscan_flags
+from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
 from servernf.python.runtime.changes import NfSpec
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
@@ -70,8 +70,8 @@ class _Recorded(WorkerProcess):
 
     said: bytearray
 
-    def ask(self, kind: Ask, payload: bytes = b"", number: int = 0) -> bytes:
-        if kind == Ask.HELLO:
+    def ask(self, kind: ProcessRequest, payload: bytes = b"", number: int = 0) -> bytes:
+        if kind == ProcessRequest.HELLO:
             self.said = bytearray()
         else:
             self.said += struct.pack("=III", 12 + len(payload), kind, number) + payload
@@ -92,7 +92,7 @@ def executable_of(name: str) -> Path:
         files = c_files() | own | {name: (HERE / name).read_bytes()}
         flags = [*(flag for flag in FLAGS if flag != "-Werror"), *known]
         libraries = (*libraries, *hyperscan_flags(), "-lm")
-        return compiled(Sources(files, names, flags, libraries), "the bench")
+        return compiled(SourceFiles(files, names, flags, libraries), "the bench")
     except EnvironmentMissing as error:
         raise Missing(str(error)) from None
 
@@ -100,7 +100,7 @@ def executable_of(name: str) -> Path:
 def recorded(configure: Callable[[DpdkWorker], None]) -> tuple[bytes, bytes]:
     """Memory and messages of a worker that is configured."""
     process = build(dpdk=False)
-    engine = Engine(MAC, lambda memory: _Recorded(process, MAC, memory))
+    engine = NfEngine(MAC, lambda memory: _Recorded(process, MAC, memory))
     worker = DpdkWorker("w", MAC, engine)
     configure(worker)
     found = worker.engine.process
@@ -124,7 +124,7 @@ def measured(
     def configure(worker: DpdkWorker) -> None:
         worker.configure("g", specs)
         worker.service_chain(
-            nfs[0], Scope(1, 255, "inside"), [*hops, ExitHop(0x0200_0002_0000, 1, 254)]
+            nfs[0], ChainScope(1, 255, "inside"), [*hops, ExitHop(0x0200_0002_0000, 1, 254)]
         )
 
     executable = executable_of("dpdk_nfs.c")
@@ -305,7 +305,7 @@ def _python_ns(kind: str, config: dict[str, Any]) -> float:
     """What a packet of the same flows takes a Python worker, the least of three rounds."""
     worker = Worker("w", MAC)
     worker.configure("g", [NfSpec("g/0", kind, json.dumps(config))])
-    worker.service_chain("g/0", Scope(1, 255, "inside"), [ExitHop(0x0200_0002_0000, 1, 254)])
+    worker.service_chain("g/0", ChainScope(1, 255, "inside"), [ExitHop(0x0200_0002_0000, 1, 254)])
     frames: list[bytes] = []
     for source, destination in _pairs(FLOWS):
         ends = _ENDS.pack(source, destination)

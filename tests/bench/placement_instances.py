@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from orchestrator.model.topology import Link, Topology
 from orchestrator.network.fabric import Fabric
-from orchestrator.placement.chains import ChainSpec, NfSpec, Policy, chains_problem
+from orchestrator.placement.chains import CatalogueNf, ChainSpec, Policy, chains_problem
 from orchestrator.placement.problem import Problem
 from orchestrator.placement.resources import SCALE_OUT_LOAD, Network, Used
 from orchestrator.placement.topologies import fat_tree
@@ -23,22 +23,22 @@ BOTH, ONLY_SERVER, ONLY_SWITCH = (
     frozenset({"switch"}),
 )
 
-CATALOGUE: Mapping[str, NfSpec] = {
+CATALOGUE: Mapping[str, CatalogueNf] = {
     spec.name: spec
     for spec in (
-        NfSpec("acl-small", 985, BOTH, entries={"acl.ipv4": 100}),
-        NfSpec("acl", 985, BOTH, entries={"acl.ipv4": 600}),
-        NfSpec("acl-large", 985, BOTH, entries={"acl.ipv4": 1800}),
-        NfSpec("hash_lb", 564, BOTH, entries={"rewrite.dst_ipv4": 200}),
-        NfSpec("static_nat", 519, BOTH, entries={"rewrite.src_ipv4": 300}),
-        NfSpec("update_ttl", 60, BOTH, entries={"route.ipv4": 16}),
-        NfSpec("vlan_push", 289, BOTH, entries={"rewrite.src_ipv4": 16}),
-        NfSpec("router", 200, BOTH, entries={"route.ipv4": 2000}),
-        NfSpec("measure", 310, ONLY_SERVER),
-        NfSpec("url_filter", 6994, ONLY_SERVER),
-        NfSpec("chacha", 6820, ONLY_SERVER),
-        NfSpec("dedup", 33186, ONLY_SERVER),
-        NfSpec("shaper", 20, ONLY_SERVER, replicable=False),
+        CatalogueNf("acl-small", 985, BOTH, entries={"acl.ipv4": 100}),
+        CatalogueNf("acl", 985, BOTH, entries={"acl.ipv4": 600}),
+        CatalogueNf("acl-large", 985, BOTH, entries={"acl.ipv4": 1800}),
+        CatalogueNf("hash_lb", 564, BOTH, entries={"rewrite.dst_ipv4": 200}),
+        CatalogueNf("static_nat", 519, BOTH, entries={"rewrite.src_ipv4": 300}),
+        CatalogueNf("update_ttl", 60, BOTH, entries={"route.ipv4": 16}),
+        CatalogueNf("vlan_push", 289, BOTH, entries={"rewrite.src_ipv4": 16}),
+        CatalogueNf("router", 200, BOTH, entries={"route.ipv4": 2000}),
+        CatalogueNf("measure", 310, ONLY_SERVER),
+        CatalogueNf("url_filter", 6994, ONLY_SERVER),
+        CatalogueNf("chacha", 6820, ONLY_SERVER),
+        CatalogueNf("dedup", 33186, ONLY_SERVER),
+        CatalogueNf("shaper", 20, ONLY_SERVER, replicable=False),
     )
 }
 STATELESS = tuple(n for n, s in CATALOGUE.items() if "switch" in s.platforms)

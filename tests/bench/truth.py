@@ -28,7 +28,7 @@ from orchestrator.placement.topologies import resolve_topology
 from orchestrator.profiles import FOLDER, RuntimeProfile, dumped
 from orchestrator.profiling.frames import SIZES
 from orchestrator.profiling.rig import BURST
-from orchestrator.profiling.servers import Chain, Rig, configure, measure_runtime, tagged
+from orchestrator.profiling.servers import NfRow, Rig, configure, measure_runtime, tagged
 from orchestrator.profiling.workloads import WORKLOADS, datagrams
 
 GRAPHS = (("napt",), ("stateful_firewall", "dnat"), ("flow_monitor", "stateful_firewall", "napt"))
@@ -42,7 +42,7 @@ class Check:
 
     nfs: tuple[str, ...]
     size: int
-    chain: Chain
+    chain: NfRow
     ns: float = 0.0
     pps: float = 0.0
     latency_us: list[float] = field(default_factory=list[float])
@@ -63,7 +63,7 @@ def _checks() -> list[Check]:
         for size in SIZES:
             spi = FIRST_SPI + len(found)
             named = [(f"{nf}{spi}.{k}", nf, WORKLOADS[nf].config) for k, nf in enumerate(nfs)]
-            found.append(Check(nfs, size, Chain(named, WORKLOADS["napt"], spi)))
+            found.append(Check(nfs, size, NfRow(named, WORKLOADS["napt"], spi)))
     return found
 
 

@@ -23,10 +23,10 @@ from edge_switch import GRAPH, HOST_PORT, EdgeSwitch, ether, forwarding, tagged
 from orchestrator.verification.cle.intake import WAITING, Intake
 from orchestrator.verification.cle.seals import Head
 from orchestrator.verification.cle.segments import Log
-from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop
 from servernf.python.runtime.worker import Worker
 from servernf.wire import native, nsh
-from servernf.wire.records import Kind, Record, frame_digest
+from servernf.wire.records import Record, RecordKind, frame_digest
 from servernf.wire.witness import Epoch, Witness
 
 MAC, PAIRS, BATCHES, BATCH = 0x0200_0001_0001, 10, 60, 64
@@ -53,7 +53,7 @@ def _worker(rate: float | None) -> tuple[Worker, _Sink]:
     """A worker with a NAPT; `rate` None: without a witness."""
     made, sink = Worker("w", MAC), _Sink()
     made.configure("g", [spec("g/nat", "napt", {"addresses": ["203.0.113.1"]})])
-    made.service_chain("g/nat", Scope(5, 254, "inside"), [ExitHop(1, 6, 253)])
+    made.service_chain("g/nat", ChainScope(5, 254, "inside"), [ExitHop(1, 6, 253)])
     if rate is not None:
         made.shim.record_to(sink.take)
         made.witness("g", Witness((Epoch(1, 11, 12, int(rate * 2**32)),)))
@@ -158,7 +158,9 @@ def cle_records_per_second() -> dict[str, Any]:
     frame = bytes(128)
     batches = [
         b"".join(
-            Record(Kind.IN, 1, 1, at, nf="g/nat", frame=frame, digest=frame_digest(frame)).pack()
+            Record(
+                RecordKind.IN, 1, 1, at, nf="g/nat", frame=frame, digest=frame_digest(frame)
+            ).pack()
             for at in range(first, first + RECORD_BATCH)
         )
         for first in range(0, RECORDS, RECORD_BATCH)

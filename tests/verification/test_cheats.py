@@ -34,7 +34,7 @@ from orchestrator.verification.statistics import (
 from servernf.proto import vnf_pb2
 from servernf.wire import nsh, prf, records, slices
 from servernf.wire.addresses import device_mac
-from servernf.wire.records import Kind, frame_digest, point_id
+from servernf.wire.records import RecordKind, frame_digest, point_id
 
 pytestmark = pytest.mark.slow
 
@@ -143,7 +143,7 @@ def on_log(change: Callable[[records.Record], records.Record | None]) -> Callabl
             found: list[bytes] = []
             for data in told:
                 record = records.read(data)
-                mine = record.point in SERVER and record.kind is not Kind.EVENT
+                mine = record.point in SERVER and record.kind is not RecordKind.EVENT
                 if mine and chance.random() < SHARE:
                     made = change(record)
                     found += [] if made is None else [made.pack()]
@@ -197,7 +197,7 @@ def backdated(seed: int) -> Cheat:
         late: list[records.Record] = []
         there: list[records.Record] = []
         for record in map(records.read, told):
-            mine = record.point == SERVER[0] and record.kind is not Kind.EVENT
+            mine = record.point == SERVER[0] and record.kind is not RecordKind.EVENT
             hidden = mine and record.wall_us < EPOCH_US + 2_000_000 and chance.random() < SHARE
             (late if hidden else there).append(record)
         numbers = itertools.count()
@@ -385,7 +385,7 @@ def test_records_with_state_are_judged_as_others() -> None:
     judged = provider.judged()
     assert judged.findings == ()
     assert judged.packets > 15
-    left = [r for r in map(records.read, provider.log) if r.kind is Kind.OUT and r.nf]
+    left = [r for r in map(records.read, provider.log) if r.kind is RecordKind.OUT and r.nf]
     assert all(r.state for r in left if r.nf in ("campus/edge_nat", "campus/edge_ids"))
     assert any(slices.unpack(r.state).changes for r in left)
 
@@ -402,7 +402,7 @@ def test_flows_are_followed_whole() -> None:
         assert [
             says in finding.what for finding, says in zip(judged.findings, says, strict=True)
         ] == ([True] * len(says))
-        told = [r for r in map(records.read, provider.log) if r.kind is Kind.ENTRY]
+        told = [r for r in map(records.read, provider.log) if r.kind is RecordKind.ENTRY]
         epoch = provider.manifest.epoch(KEY, 1)
         assert all(prf.flow_witnessed(epoch.key0, epoch.key1, r.flow, epoch.flows) for r in told)
         flows = {r.frame[23:24] + r.frame[26:38]: r.flow for r in told}

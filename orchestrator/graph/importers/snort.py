@@ -57,7 +57,7 @@ _LAST_PORT = 65_535
 _LONGEST_LIST, _DEEPEST_LIST = 100_000, 20
 
 
-class Unsupported(NamedTuple):
+class UnsupportedRule(NamedTuple):
     """What of a rule an ids cannot say, or what of a file is no rule."""
 
     where: str
@@ -76,7 +76,7 @@ class SnortImport:
     """
 
     signatures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    unsupported: list[Unsupported] = field(default_factory=list[Unsupported])
+    unsupported: list[UnsupportedRule] = field(default_factory=list[UnsupportedRule])
     replaced: list[str] = field(default_factory=list[str])
 
     @property
@@ -103,14 +103,14 @@ def import_snort(path: Path, variables: Mapping[str, str]) -> SnortImport:
         try:
             _newest(rules, _Rule(statement, where, variables_set), result)
         except _NoRule as error:
-            result.unsupported.append(Unsupported(where, error.what, str(error)))
+            result.unsupported.append(UnsupportedRule(where, error.what, str(error)))
     for rule in rules.values():
         result.unsupported += rule.unsupported
         if rule.unsupported:
             continue
         if (other := sids.setdefault(rule.sid, rule)) is not rule:
             why = f"{other.where} has sid {rule.sid} too (gid {other.gid}), and an ids knows no gid"
-            result.unsupported.append(Unsupported(rule.where, f"gid {rule.gid}", why))
+            result.unsupported.append(UnsupportedRule(rule.where, f"gid {rule.gid}", why))
             continue
         result.signatures.append(rule.signature)
     if not rules and not result.unsupported:
@@ -162,7 +162,7 @@ class _Rule:
             raise _NoRule(*statement.problem)
         self.where = where
         self._variables = variables
-        self.unsupported: list[Unsupported] = []
+        self.unsupported: list[UnsupportedRule] = []
         self.sid, self.gid, self.revision = -1, 1, 0
         self._contents: list[tuple[bytes, bool]] = []
         self._flow: set[str] = set()
@@ -214,7 +214,7 @@ class _Rule:
                 self._cannot(what, why)
 
     def _cannot(self, keyword: str, why: str) -> None:
-        self.unsupported.append(Unsupported(self.where, shown(keyword), why))
+        self.unsupported.append(UnsupportedRule(self.where, shown(keyword), why))
 
     def _option(self, key: str, value: str) -> None:
         if key == "sid":

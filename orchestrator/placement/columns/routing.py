@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from orchestrator.errors import InfeasibleError
 from orchestrator.placement.columns.space import Column, Space
 from orchestrator.placement.measure import chain_latency_us, number_cores, way_ns
-from orchestrator.placement.problem import Problem, Solution, Way, links_of, trees_between
+from orchestrator.placement.problem import ArcWay, Problem, Solution, links_of, trees_between
 
 _ORDERS = 20
 _Load = dict[tuple[str, str], float]
@@ -32,7 +32,7 @@ def route(space: Space, chosen: Mapping[str, Column]) -> Solution:
 def _in_order(space: Space, chosen: Mapping[str, Column], order: Sequence[str]) -> Solution | None:
     problem = space.problem
     load: _Load = defaultdict(float, problem.link_taken)
-    ways: dict[int, Way] = {}
+    ways: dict[int, ArcWay] = {}
     device_of: dict[str, str] = {}
     rates = {c.name: c.rate for c in problem.chains.values()}
     for chain in order:
@@ -60,7 +60,7 @@ def _least_busy(problem: Problem, load: _Load, rate: int) -> Callable[[str, str]
         def worst(tree: int) -> float:
             return max(
                 (load[link] + rate) / max(problem.fabric.link(*link).capacity, 1)
-                for link in links_of(problem, Way(a, b, tree))
+                for link in links_of(problem, ArcWay(a, b, tree))
             )
 
         return min(trees_between(problem, a, b), key=worst)
@@ -71,16 +71,16 @@ def _least_busy(problem: Problem, load: _Load, rate: int) -> Callable[[str, str]
 def _fastest(problem: Problem) -> Callable[[str, str], int]:
     def pick(a: str, b: str) -> int:
         trees = trees_between(problem, a, b)
-        return min(trees, key=lambda tree: way_ns(problem, Way(a, b, tree)))
+        return min(trees, key=lambda tree: way_ns(problem, ArcWay(a, b, tree)))
 
     return pick
 
 
 def _in_time(
-    problem: Problem, chain: str, device_of: Mapping[str, str], ways: Mapping[int, Way]
+    problem: Problem, chain: str, device_of: Mapping[str, str], ways: Mapping[int, ArcWay]
 ) -> bool:
     limit = problem.chains[chain].max_latency_us
     if limit is None:
         return True
-    chosen_ways = tuple(ways.get(i, Way("", "", 0)) for i in range(len(problem.arcs)))
+    chosen_ways = tuple(ways.get(i, ArcWay("", "", 0)) for i in range(len(problem.arcs)))
     return chain_latency_us(problem, Solution(device_of, chosen_ways, {}, {}), chain) <= limit

@@ -26,7 +26,7 @@ from orchestrator.placement.columns.shapes import (
     shapes_of,
 )
 from orchestrator.placement.measure import processing_ns, way_ns
-from orchestrator.placement.problem import SERVER, SWITCH, Problem, Way, trees_between
+from orchestrator.placement.problem import SERVER, SWITCH, ArcWay, Problem, trees_between
 from orchestrator.placement.slots import pack
 
 Row = tuple[str, str, str]
@@ -260,7 +260,7 @@ class Space:
             near, far = self.problem.place_of(a), self.problem.place_of(b)
             if not self.problem.fabric.connected(near, far):
                 trees = ()
-            times = [way_ns(self.problem, Way(a, b, tree)) for tree in trees]
+            times = [way_ns(self.problem, ArcWay(a, b, tree)) for tree in trees]
             self._legs[a, b] = min(times, default=float("inf"))
         return self._legs[a, b]
 
@@ -321,7 +321,7 @@ class Space:
 
     def assign(
         self, column: Column, tree: Callable[[str, str], int]
-    ) -> tuple[dict[str, str], tuple[Way, ...]]:
+    ) -> tuple[dict[str, str], tuple[ArcWay, ...]]:
         """Devices and ways of a chain under a column; `tree(a, b)` chooses."""
         line = self.lines[column.chain]
         device_of = {
@@ -331,7 +331,7 @@ class Space:
         last = self.problem.arcs[self.problem.chain_arcs[column.chain][-1]].target
         device_of[last] = line.egress
         stops = [line.ingress, *(device_of[t] for t in line.tasks), line.egress]
-        ways = tuple(Way(a, b, 0 if a == b else tree(a, b)) for a, b in pairwise(stops))
+        ways = tuple(ArcWay(a, b, 0 if a == b else tree(a, b)) for a, b in pairwise(stops))
         return device_of, ways
 
 

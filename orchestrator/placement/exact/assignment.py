@@ -9,7 +9,7 @@ from ortools.sat.python import cp_model
 
 from orchestrator.errors import Constraint
 from orchestrator.placement.exact.draft import KBIT, ModelDraft
-from orchestrator.placement.problem import Way, trees_between
+from orchestrator.placement.problem import ArcWay, trees_between
 
 
 def assign(draft: ModelDraft) -> None:
@@ -57,10 +57,10 @@ def rate_variables(draft: ModelDraft) -> None:
 def hops(draft: ModelDraft) -> None:
     """For each arc: which two devices and which tree. Staying on a device is no hop."""
     for arc in draft.problem.arcs:
-        choices: dict[Way, cp_model.IntVar] = {}
+        choices: dict[ArcWay, cp_model.IntVar] = {}
         if _same_pool(draft, arc.source, arc.target):
             for device in draft.ends(arc.source):
-                choices[Way(device, device, 0)] = draft.on[arc.source, device]
+                choices[ArcWay(device, device, 0)] = draft.on[arc.source, device]
             draft.hop.append(choices)
             continue
         by_source: dict[str, list[cp_model.IntVar]] = defaultdict(list)
@@ -68,7 +68,7 @@ def hops(draft: ModelDraft) -> None:
         for source in draft.ends(arc.source):
             for target in draft.ends(arc.target):
                 for tree in trees_between(draft.problem, source, target):
-                    way = Way(source, target, tree)
+                    way = ArcWay(source, target, tree)
                     literal = draft.model.new_bool_var(
                         f"hop[{arc.source},{arc.target},{source},{target},{tree}]"
                     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ortools.sat.python import cp_model
 
 from orchestrator.errors import Blocking, Constraint
-from orchestrator.placement.problem import SWITCH, Problem, Way
+from orchestrator.placement.problem import SWITCH, ArcWay, Problem
 
 Linear = cp_model.LinearExpr | int
 KBIT = 1000
@@ -47,7 +47,7 @@ class ModelDraft:
         self.on: dict[tuple[str, str], cp_model.IntVar] = {}
         self.slot: dict[tuple[str, str, str], cp_model.IntVar] = {}
         self.rate: dict[str, Linear] = {}
-        self.hop: list[dict[Way, cp_model.IntVar]] = []
+        self.hop: list[dict[ArcWay, cp_model.IntVar]] = []
         self.cores: dict[tuple[str, str], Linear] = {}
         self.workers: dict[tuple[str, str], Linear] = {}
         self.share: dict[tuple[str, str, int], cp_model.IntVar] = {}

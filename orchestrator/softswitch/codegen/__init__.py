@@ -1,4 +1,4 @@
-"""Compile a `Program` to the source of one Python function.
+"""Compile a `P4Program` to the source of one Python function.
 
 All of a packet's way - parser, checksum verification, ingress, replication,
 egress, checksum update, deparser - is one function, so that header fields and
@@ -32,13 +32,13 @@ from weakref import WeakKeyDictionary
 from orchestrator.softswitch.codegen.context import Context, Generated, literal
 from orchestrator.softswitch.codegen.function import emit_function
 from orchestrator.softswitch.codegen.primitives import primitives_implemented
-from orchestrator.softswitch.ir.program import Program
+from orchestrator.softswitch.ir.program import P4Program
 
 __all__ = ("Context", "Generated", "generate", "literal", "primitives_implemented")
 
 
 def generate(
-    program: Program, *, trace: bool = False, drop_port: int = 511, queues: int = 1
+    program: P4Program, *, trace: bool = False, drop_port: int = 511, queues: int = 1
 ) -> Generated:
     """Source of `run` for this program; raises `UnsupportedFeature` by name and place.
 
@@ -53,4 +53,4 @@ def generate(
     return made[key]
 
 
-_made: WeakKeyDictionary[Program, dict[tuple[bool, int, int], Generated]] = WeakKeyDictionary()
+_made: WeakKeyDictionary[P4Program, dict[tuple[bool, int, int], Generated]] = WeakKeyDictionary()

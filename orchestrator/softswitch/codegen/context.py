@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orchestrator.errors import UnsupportedFeature
 from orchestrator.softswitch.architectures import PacketOrigin, TrafficStep
 from orchestrator.softswitch.codegen.layout import intrinsic, layouts_of, primitive_ops, used_fields
-from orchestrator.softswitch.ir.program import Header, Program
+from orchestrator.softswitch.ir.program import Header, P4Program
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ class Context:
     """The function under construction: its lines, the names of its locals, and what it is made of."""
 
     def __init__(
-        self, program: Program, *, trace: bool = False, drop_port: int = 511, queues: int = 1
+        self, program: P4Program, *, trace: bool = False, drop_port: int = 511, queues: int = 1
     ) -> None:
         self.p = program
         self.trace = trace

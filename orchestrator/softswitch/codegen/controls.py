@@ -8,7 +8,7 @@ from orchestrator.softswitch.codegen.actions import emit_primitives
 from orchestrator.softswitch.codegen.calculations import calculate
 from orchestrator.softswitch.codegen.context import Context, Ex, literal, quoted
 from orchestrator.softswitch.codegen.expressions import expr, store
-from orchestrator.softswitch.ir.program import Action, ControlGraph, Lookup, Table, lookup_of
+from orchestrator.softswitch.ir.program import Action, ControlGraph, Lookup, P4Table, lookup_of
 
 _MAX_STEPS = 100_000
 _MAX_BLOCKS = 70
@@ -185,7 +185,7 @@ def emit_conditional(c: Context, flow: ControlFlow, name: str, join: str | None)
             emit_nodes(c, flow, node.false_next, join)
 
 
-def key_code(c: Context, table: Table) -> str:
+def key_code(c: Context, table: P4Table) -> str:
     """Lookup key: fields of an invalid header read as 0, as in BMv2."""
     parts: list[str] = []
     owners: list[str] = []
@@ -212,14 +212,14 @@ def key_code(c: Context, table: Table) -> str:
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
 
-def hidden(table: Table) -> bool:
+def hidden(table: P4Table) -> bool:
     """A table whose only possible result is its constant default action."""
     return (
         not table.keys and table.const_default and not table.with_counters and table.profile is None
     )
 
 
-def emit_table(c: Context, flow: ControlFlow, table: Table, join: str | None) -> None:
+def emit_table(c: Context, flow: ControlFlow, table: P4Table, join: str | None) -> None:
     """The lookup, the action that it picks, and the way on."""
     c.where = f"table {table.name}"
     miss = c.out("miss", table.name)
@@ -238,7 +238,7 @@ def emit_table(c: Context, flow: ControlFlow, table: Table, join: str | None) ->
         _branch_by_hit(c, flow, table, join)
 
 
-def _constant_action(c: Context, flow: ControlFlow, table: Table, join: str | None) -> None:
+def _constant_action(c: Context, flow: ControlFlow, table: P4Table, join: str | None) -> None:
     action = table.actions[table.action_index(table.default_action)]
     if action.params:
         args = ", ".join(literal(a) for a in table.default_args)
@@ -255,7 +255,7 @@ def _constant_action(c: Context, flow: ControlFlow, table: Table, join: str | No
         emit_nodes(c, flow, next_of(table, action, False), join)
 
 
-def _lookup(c: Context, table: Table, miss: str) -> None:
+def _lookup(c: Context, table: P4Table, miss: str) -> None:
     """Emit `e`, the entry found, and what is counted and measured with it."""
     if table.keys:
         c.emit(f"k = {key_code(c, table)}")
@@ -279,7 +279,7 @@ def _lookup(c: Context, table: Table, miss: str) -> None:
 
 
 def _picked_action(
-    c: Context, flow: ControlFlow, table: Table, join: str | None, by_hit: bool
+    c: Context, flow: ControlFlow, table: P4Table, join: str | None, by_hit: bool
 ) -> None:
     live = [
         (i, a)
@@ -307,7 +307,7 @@ def _picked_action(
             emit_nodes(c, flow, table.base_next, join)
 
 
-def _branch_by_hit(c: Context, flow: ControlFlow, table: Table, join: str | None) -> None:
+def _branch_by_hit(c: Context, flow: ControlFlow, table: P4Table, join: str | None) -> None:
     hit = table.next_tables.get("__HIT__", table.base_next)
     miss = table.next_tables.get("__MISS__", table.base_next)
     if hit != join:
@@ -321,7 +321,7 @@ def _branch_by_hit(c: Context, flow: ControlFlow, table: Table, join: str | None
             emit_nodes(c, flow, miss, join)
 
 
-def direct_meter(c: Context, table: Table, miss: str) -> None:
+def direct_meter(c: Context, table: P4Table, miss: str) -> None:
     """The hit entry's color, before the action runs; a miss leaves the field alone."""
     assert table.meter is not None
     target = c.p.meters[table.meter].target
@@ -332,7 +332,7 @@ def direct_meter(c: Context, table: Table, miss: str) -> None:
         c.event("meter", quoted(table.meter), "None", "x")
 
 
-def profile_member(c: Context, table: Table) -> None:
+def profile_member(c: Context, table: P4Table) -> None:
     """From the entry to the member whose action runs; a group's is picked by hash."""
     assert table.profile is not None
     c.emit("e = e.args")
@@ -345,24 +345,24 @@ def profile_member(c: Context, table: Table) -> None:
     c.event("member", quoted(table.profile), "e")
 
 
-def profile_index(c: Context, table: Table, action: Action) -> int:
+def profile_index(c: Context, table: P4Table, action: Action) -> int:
     """Number of an action among those of all tables that share a profile."""
     assert table.profile is not None
     return c.p.profile_actions(table.profile).index(action.name)
 
 
-def is_exact(table: Table) -> bool:
+def is_exact(table: P4Table) -> bool:
     return lookup_of(table.keys) is Lookup.EXACT
 
 
-def next_of(table: Table, action: Action, hit: bool) -> str | None:
+def next_of(table: P4Table, action: Action, hit: bool) -> str | None:
     if "__HIT__" in table.next_tables or "__MISS__" in table.next_tables:
         return table.next_tables.get("__HIT__" if hit else "__MISS__", table.base_next)
     return table.next_tables.get(action.name, table.base_next)
 
 
 def emit_action(
-    c: Context, flow: ControlFlow, table: Table, action: Action, join: str | None, by_hit: bool
+    c: Context, flow: ControlFlow, table: P4Table, action: Action, join: str | None, by_hit: bool
 ) -> None:
     if action.params:
         names = ", ".join(map(c.argument, range(len(action.params))))

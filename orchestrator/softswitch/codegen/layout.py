@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from orchestrator.errors import UnsupportedFeature
-from orchestrator.softswitch.ir.program import HeaderType, Json, Program, Union
+from orchestrator.softswitch.ir.program import HeaderType, Json, P4Program, Union
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class UsedFields:
     """(header, field) of metadata."""
 
 
-def intrinsic(p: Program, name: str) -> tuple[str, str] | None:
+def intrinsic(p: P4Program, name: str) -> tuple[str, str] | None:
     """A field that the switch itself uses: by alias (p4c) or in the headers that older programs have."""
     metadata = p.architecture.metadata
     for owner in (metadata.elsewhere.get(name, metadata.header), metadata.header):
@@ -57,7 +57,7 @@ def intrinsic(p: Program, name: str) -> tuple[str, str] | None:
     return None
 
 
-def used_fields(p: Program) -> UsedFields:
+def used_fields(p: P4Program) -> UsedFields:
     """What is decoded: fields that expressions, tables, checksums, lists or the switch touch."""
     usage = _Usage(p, UsedFields())
     for header in p.headers.values():
@@ -86,7 +86,7 @@ def used_fields(p: Program) -> UsedFields:
     return usage.used
 
 
-def _nodes(p: Program) -> Iterator[Json]:
+def _nodes(p: P4Program) -> Iterator[Json]:
     """All expressions and primitives of the program."""
     for state in p.states.values():
         yield from (state.ops, state.key)
@@ -104,7 +104,7 @@ def _nodes(p: Program) -> Iterator[Json]:
 class _Usage:
     """Collects into `used` what the nodes of a program name."""
 
-    p: Program
+    p: P4Program
     used: UsedFields
 
     def touch(self, header: str, label: str) -> None:
@@ -164,7 +164,7 @@ class _Usage:
                 self.touch_all(header.type)
 
 
-def layouts_of(p: Program, used: UsedFields) -> dict[str, HeaderDecoding]:
+def layouts_of(p: P4Program, used: UsedFields) -> dict[str, HeaderDecoding]:
     """How each type of packet headers is decoded."""
     types = {h.type.name: h.type for h in p.headers.values() if not h.metadata}
     return {name: _layout(type_, used.fields.get(name, set())) for name, type_ in types.items()}
@@ -222,7 +222,7 @@ def stack_moves(size: int, count: int, *, push: bool) -> tuple[list[tuple[int, i
     return [(i, i + count) for i in range(size - count)], range(size - count, size)
 
 
-def primitive_ops(p: Program) -> set[str]:
+def primitive_ops(p: P4Program) -> set[str]:
     """Names of the primitives that a packet can come to."""
     reachable: set[str] = set()
     for table in p.tables():

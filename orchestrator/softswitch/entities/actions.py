@@ -9,9 +9,9 @@ from finsy.proto import p4i, p4r, rpc_code
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entity_errors import EntityError, Named, listed
-from orchestrator.softswitch.ir.program import Table
+from orchestrator.softswitch.ir.program import P4Table
 from orchestrator.softswitch.packetmeta import canonical
-from orchestrator.softswitch.state.tables import Entry
+from orchestrator.softswitch.state.tables import StoredEntry
 
 Call = tuple[int, tuple[int, ...]]
 """(index among the table's actions, arguments)"""
@@ -36,7 +36,7 @@ class ActionSpec:
 class ActionCodec(Named):
     word = "table"
 
-    def __init__(self, info: p4i.Table, program: Table, p4info: p4i.P4Info) -> None:
+    def __init__(self, info: p4i.Table, program: P4Table, p4info: p4i.P4Info) -> None:
         super().__init__(info.preamble)
         self.by_id: dict[int, ActionSpec] = {}
         self.by_index: dict[int, ActionSpec] = {}
@@ -121,7 +121,7 @@ class ActionCodec(Named):
             f"action '{spec.name}' got parameter ids {sorted(given)}, it takes: {want}"
         )
 
-    def encode(self, entry: Entry, out: p4r.TableAction) -> None:
+    def encode(self, entry: StoredEntry, out: p4r.TableAction) -> None:
         spec = self.by_index.get(entry.a)
         if spec is not None:
             out.action.action_id = spec.id

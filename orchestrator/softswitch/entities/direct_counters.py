@@ -9,10 +9,10 @@ from finsy.proto import p4r
 from orchestrator.softswitch.entities.base import DELETE, INSERT, ById, Entities, Operation
 from orchestrator.softswitch.entities.counters import decode_count
 from orchestrator.softswitch.entities.table_entries import TableEntries
-from orchestrator.softswitch.state.tables import Entry
+from orchestrator.softswitch.state.tables import StoredEntry
 
 
-class DirectCounters(Entities[p4r.DirectCounterEntry, TableEntries, Entry]):
+class DirectCounters(Entities[p4r.DirectCounterEntry, TableEntries, StoredEntry]):
     def __init__(self, tables: ById[TableEntries]) -> None:
         self.tables = tables
 
@@ -36,10 +36,10 @@ class DirectCounters(Entities[p4r.DirectCounterEntry, TableEntries, Entry]):
             return [self.counted(e.table_entry.table_id)]
         return [t for t in self.tables.values() if t.counter_id]
 
-    def select(self, of: TableEntries, e: p4r.DirectCounterEntry) -> list[Entry]:
+    def select(self, of: TableEntries, e: p4r.DirectCounterEntry) -> list[StoredEntry]:
         return of.select(e.table_entry)
 
-    def encode(self, of: TableEntries, item: Entry, e: p4r.DirectCounterEntry) -> p4r.Entity:
+    def encode(self, of: TableEntries, item: StoredEntry, e: p4r.DirectCounterEntry) -> p4r.Entity:
         entity = p4r.Entity()
         out = entity.direct_counter_entry
         of.encode_identity(item, out.table_entry)

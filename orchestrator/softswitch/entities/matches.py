@@ -9,13 +9,13 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.entity_errors import EntityError, Named, listed
-from orchestrator.softswitch.ir.program import Table
+from orchestrator.softswitch.ir.program import P4Table
 from orchestrator.softswitch.packetmeta import canonical
 from orchestrator.softswitch.state.tables import (
-    Entry,
     ExactTable,
     LpmTable,
     MatchTable,
+    StoredEntry,
     TernaryEntry,
     TernaryTable,
 )
@@ -37,7 +37,7 @@ class FieldSpec:
 class MatchCodec(Named):
     word = "table"
 
-    def __init__(self, info: p4i.Table, program: Table, table: MatchTable) -> None:
+    def __init__(self, info: p4i.Table, program: P4Table, table: MatchTable) -> None:
         super().__init__(info.preamble)
         self.table = table
         by_name = {k.name: i for i, k in enumerate(program.keys)}
@@ -233,7 +233,7 @@ class MatchCodec(Named):
 
     # ---------------------------------------------------------------- encoding
 
-    def encode(self, entry: Entry, out: p4r.TableEntry) -> None:
+    def encode(self, entry: StoredEntry, out: p4r.TableEntry) -> None:
         table = self.table
         if isinstance(table, ExactTable):
             for f in self.fields:
@@ -280,7 +280,7 @@ class MatchCodec(Named):
         if self.needs_priority:
             out.priority = entry.priority
 
-    def describe(self, entry: Entry) -> str:
+    def describe(self, entry: StoredEntry) -> str:
         """A match in words: names and values."""
         e = p4r.TableEntry()
         self.encode(entry, e)

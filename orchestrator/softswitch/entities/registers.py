@@ -8,7 +8,7 @@ from finsy.proto import p4d, p4i, p4r
 
 from orchestrator.softswitch.entities.arrays import Array, Arrays
 from orchestrator.softswitch.entities.base import MODIFY, ById, Operation, in_program
-from orchestrator.softswitch.ir.program import Program
+from orchestrator.softswitch.ir.program import P4Program
 from orchestrator.softswitch.packetmeta import canonical
 
 
@@ -30,7 +30,7 @@ class Registers(Arrays[p4r.RegisterEntry, RegisterArray]):
         self,
         p4info: p4i.P4Info,
         live: Mapping[str, list[int]],
-        program: Program,
+        program: P4Program,
         problems: list[str],
     ) -> None:
         registers = in_program("register", p4info.registers, live, problems)

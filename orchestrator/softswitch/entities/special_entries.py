@@ -17,7 +17,7 @@ from orchestrator.softswitch.entities.table_entries import (
     provenance,
 )
 from orchestrator.softswitch.entity_errors import EntityError
-from orchestrator.softswitch.ir.program import Table
+from orchestrator.softswitch.ir.program import P4Table
 from orchestrator.softswitch.state.meters import (
     MeterConfig,
     RunningMeter,
@@ -26,7 +26,7 @@ from orchestrator.softswitch.state.meters import (
 )
 from orchestrator.softswitch.state.pipeline import PipelineState
 from orchestrator.softswitch.state.profiles import MANUAL, Member, ProfileStore, SelectorGroup
-from orchestrator.softswitch.state.tables import Entry, MatchTable, Rich
+from orchestrator.softswitch.state.tables import MatchTable, Rich, StoredEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class SpecialEntries(TableEntries):
         self,
         info: p4i.Table,
         p4info: p4i.P4Info,
-        program: Table,
+        program: P4Table,
         table: MatchTable,
         touched: set[MatchTable],
         profile: ProfileStore | None,
@@ -153,7 +153,7 @@ class SpecialEntries(TableEntries):
         self.apply_details(entry, d, new=False)
         self.table.changed(entry, counted=d.count is not None)
 
-    def apply_details(self, entry: Entry, d: Details, new: bool) -> None:
+    def apply_details(self, entry: StoredEntry, d: Details, new: bool) -> None:
         entry.extra = d.extra
         if d.count is not None:
             entry.n, entry.b = d.count
@@ -190,7 +190,7 @@ class SpecialEntries(TableEntries):
 
     # ----------------------------------------------------------------- reading
 
-    def encode(self, entry: Entry, asked: p4r.TableEntry = PLAIN) -> p4r.Entity:
+    def encode(self, entry: StoredEntry, asked: p4r.TableEntry = PLAIN) -> p4r.Entity:
         entity = super().encode(entry, asked)
         out = entity.table_entry
         if isinstance(entry, Rich):
@@ -201,7 +201,7 @@ class SpecialEntries(TableEntries):
                 out.time_since_last_hit.elapsed_ns = idle
         return entity
 
-    def encode_action(self, entry: Entry, out: p4r.TableEntry) -> None:
+    def encode_action(self, entry: StoredEntry, out: p4r.TableEntry) -> None:
         if self.profile is None:
             super().encode_action(entry, out)
         elif entry is not self.table.miss:

@@ -17,7 +17,7 @@ from orchestrator.softswitch.entities.direct_meters import DirectMeters
 from orchestrator.softswitch.entities.meters import Meters
 from orchestrator.softswitch.entities.registers import Registers
 from orchestrator.softswitch.entities.replication import ReplicationEntities
-from orchestrator.softswitch.entities.tables import Tables
+from orchestrator.softswitch.entities.tables import TableEntities
 from orchestrator.softswitch.entities.value_sets import ValueSets
 from orchestrator.softswitch.entity_errors import EntityError
 from orchestrator.softswitch.ir import MAX_BITS
@@ -34,7 +34,7 @@ class EntityStore:
             "action profile",
             (state.profile_store(info) for info in p4info.action_profiles),
         )
-        self.tables = Tables(p4info, state, self.profiles, problems)
+        self.tables = TableEntities(p4info, state, self.profiles, problems)
         self.meters = Meters(p4info, state.meters, problems)
         self.value_sets = ValueSets(p4info, state.value_sets, problems)
         digests = DigestEntities(p4info, state, problems)

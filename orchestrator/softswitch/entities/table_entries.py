@@ -11,9 +11,9 @@ from orchestrator.softswitch.entities.base import DELETE, INSERT, MODIFY, Operat
 from orchestrator.softswitch.entities.counters import Count, decode_count, encode_count
 from orchestrator.softswitch.entities.matches import MatchCodec
 from orchestrator.softswitch.entity_errors import Named, listed
-from orchestrator.softswitch.ir.program import Table
+from orchestrator.softswitch.ir.program import P4Table
 from orchestrator.softswitch.state.profiles import ProfileStore
-from orchestrator.softswitch.state.tables import Entry, MatchTable
+from orchestrator.softswitch.state.tables import MatchTable, StoredEntry
 
 Provenance = tuple[bytes, int, int]
 """What a controller attached to an entry: metadata, its older form, idle timeout."""
@@ -38,7 +38,7 @@ class TableEntries(Named):
         self,
         info: p4i.Table,
         p4info: p4i.P4Info,
-        program: Table,
+        program: P4Table,
         table: MatchTable,
         touched: set[MatchTable],
         profile: ProfileStore | None = None,
@@ -147,7 +147,7 @@ class TableEntries(Named):
                 rpc_code.RESOURCE_EXHAUSTED, f"it is full: {table.count} of {self.size} entries"
             )
 
-    def existing(self, match: Any) -> Entry:
+    def existing(self, match: Any) -> StoredEntry:
         entry = self.table.find(match)
         if entry is None:
             hint = "match fields and priority must be those of the INSERT"
@@ -195,7 +195,7 @@ class TableEntries(Named):
 
     def change(
         self,
-        entry: Entry,
+        entry: StoredEntry,
         index: int,
         args: tuple[int, ...],
         extra: Provenance | None,
@@ -218,7 +218,7 @@ class TableEntries(Named):
 
     # ----------------------------------------------------------------- reading
 
-    def select(self, e: p4r.TableEntry) -> list[Entry]:
+    def select(self, e: p4r.TableEntry) -> list[StoredEntry]:
         """The entries that a read's table entry means."""
         if e.is_default_action:
             return [self.table.miss]
@@ -238,7 +238,7 @@ class TableEntries(Named):
             entries = [x for x in entries if spec is not None and x.a == spec.index]
         return entries
 
-    def encode(self, entry: Entry, asked: p4r.TableEntry = PLAIN) -> p4r.Entity:
+    def encode(self, entry: StoredEntry, asked: p4r.TableEntry = PLAIN) -> p4r.Entity:
         """An entry with those of its counter, meter and time that `asked` sets."""
         entity = p4r.Entity()
         out = entity.table_entry
@@ -252,7 +252,7 @@ class TableEntries(Named):
             self.encode_counter(entry, out.counter_data)
         return entity
 
-    def encode_identity(self, entry: Entry, out: p4r.TableEntry) -> None:
+    def encode_identity(self, entry: StoredEntry, out: p4r.TableEntry) -> None:
         """Which entry of which table it is."""
         out.table_id = self.id
         if entry is self.table.miss:
@@ -260,8 +260,8 @@ class TableEntries(Named):
         else:
             self.match.encode(entry, out)
 
-    def encode_action(self, entry: Entry, out: p4r.TableEntry) -> None:
+    def encode_action(self, entry: StoredEntry, out: p4r.TableEntry) -> None:
         self.actions.encode(entry, out.action)
 
-    def encode_counter(self, entry: Entry, data: p4r.CounterData) -> None:
+    def encode_counter(self, entry: StoredEntry, data: p4r.CounterData) -> None:
         encode_count(self.unit, entry.n, entry.b, data)

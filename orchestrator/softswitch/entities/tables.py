@@ -12,7 +12,7 @@ from orchestrator.softswitch.entities.table_entries import TableEntries
 from orchestrator.softswitch.entity_errors import EntityError, suggest
 from orchestrator.softswitch.state.pipeline import PipelineState
 from orchestrator.softswitch.state.profiles import ProfileStore
-from orchestrator.softswitch.state.tables import Entry, MatchTable, Rich
+from orchestrator.softswitch.state.tables import MatchTable, Rich, StoredEntry
 
 
 class TablesById(ById[TableEntries]):
@@ -31,7 +31,7 @@ class TablesById(ById[TableEntries]):
         return super().__missing__(ident)
 
 
-class Tables(Entities[p4r.TableEntry, TableEntries, Entry]):
+class TableEntities(Entities[p4r.TableEntry, TableEntries, StoredEntry]):
     def __init__(
         self,
         p4info: p4i.P4Info,
@@ -93,10 +93,10 @@ class Tables(Entities[p4r.TableEntry, TableEntries, Entry]):
             raise EntityError(rpc_code.INVALID_ARGUMENT, "a match needs a table id")
         return tables
 
-    def select(self, of: TableEntries, e: p4r.TableEntry) -> list[Entry]:
+    def select(self, of: TableEntries, e: p4r.TableEntry) -> list[StoredEntry]:
         return of.select(e)
 
-    def encode(self, of: TableEntries, item: Entry, e: p4r.TableEntry) -> p4r.Entity:
+    def encode(self, of: TableEntries, item: StoredEntry, e: p4r.TableEntry) -> p4r.Entity:
         return of.encode(item, e)
 
     def timed_out(self, now: int) -> Iterator[p4r.TableEntry]:

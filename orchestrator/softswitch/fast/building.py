@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 
 from orchestrator.errors import EnvironmentMissing, SwitchError
 from orchestrator.softswitch.fast.ccode import generate
-from orchestrator.softswitch.ir.program import Program
+from orchestrator.softswitch.ir.program import P4Program
 from servernf.host import compiling
-from servernf.host.compiling import SANITIZERS, Sources, c_files, compiler
+from servernf.host.compiling import SANITIZERS, SourceFiles, c_files, compiler
 
 __all__ = ("build", "build_process", "build_reader", "compiler", "dpdk_flags", "runtime")
 
@@ -24,12 +24,12 @@ FLAGS = ("-std=gnu11", "-O2", "-march=native", "-fno-strict-aliasing", "-fvisibi
 """No warnings: a program may well compare a field with itself. A test has them for the runtime."""
 SHARED = ("-shared", "-fPIC", "-fno-semantic-interposition")
 
-_sources: WeakKeyDictionary[Program, dict[tuple[int, int], str]] = WeakKeyDictionary()
+_sources: WeakKeyDictionary[P4Program, dict[tuple[int, int], str]] = WeakKeyDictionary()
 """What was generated for programs that are in use."""
 
 
 def build(
-    program: Program, *, drop_port: int = 511, queues: int = 1, sanitized: bool = False
+    program: P4Program, *, drop_port: int = 511, queues: int = 1, sanitized: bool = False
 ) -> Path:
     """A shared object that the process loads; the same program is compiled once.
 
@@ -77,7 +77,7 @@ def _made(
     flags = (*FLAGS, *flags, *(SANITIZERS if sanitized else ()))
     try:
         return compiling.compiled(
-            Sources(files, sources, flags, libraries), "the generated program"
+            SourceFiles(files, sources, flags, libraries), "the generated program"
         )
     except EnvironmentMissing as error:
         raise SwitchError(str(error)) from None

@@ -25,7 +25,7 @@ _START_S = 30
 Frame = tuple[int, bytes]
 
 
-class Ask(IntEnum):
+class EngineRequest(IntEnum):
     HELLO = 1
     LOAD = 2
     UNLOAD = 3
@@ -96,7 +96,7 @@ class EngineProcess:
     def greet(self, start_ns: int) -> None:
         """Wait until it is ready, and give it its clock; SwitchError with its words if it has ended."""
         self._socket.settimeout(_START_S)
-        (version,) = struct.unpack("=I", self.ask(Ask.HELLO, struct.pack("=Q", start_ns)))
+        (version,) = struct.unpack("=I", self.ask(EngineRequest.HELLO, struct.pack("=Q", start_ns)))
         self._socket.settimeout(None)
         if version != VERSION:
             raise SwitchError(f"the engine's process speaks version {version}, not {VERSION}")
@@ -125,11 +125,11 @@ class EngineProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, kind: Ask, payload: bytes | bytearray = b"", slot: int = 0) -> bytes:
+    def ask(self, kind: EngineRequest, payload: bytes | bytearray = b"", slot: int = 0) -> bytes:
         """The answer to a message; SwitchError if it is refused or the process is gone."""
         try:
             return channel.ask(self._socket, kind, payload, slot)
-        except channel.Refusal as refusal:
+        except channel.ProcessRefusal as refusal:
             raise SwitchError(f"the engine's process {refusal}") from None
         except OSError as error:
             raise SwitchError(
@@ -169,12 +169,12 @@ class EngineProcess:
 
     def load(self, engine: Path) -> LoadedProgram:
         """A program that is made ready; SwitchError if it cannot be."""
-        (slot,) = struct.unpack("=I", self.ask(Ask.LOAD, os.fsencode(engine)))
+        (slot,) = struct.unpack("=I", self.ask(EngineRequest.LOAD, os.fsencode(engine)))
         return LoadedProgram(self, slot)
 
     def drops(self) -> dict[str, int]:
         """Frames dropped beside the program so far, by reason."""
-        counts = struct.unpack(f"={len(PORT_REASONS)}Q", self.ask(Ask.DROPS))
+        counts = struct.unpack(f"={len(PORT_REASONS)}Q", self.ask(EngineRequest.DROPS))
         return {reason: n for reason, n in zip(PORT_REASONS, counts, strict=True) if n}
 
 
@@ -188,48 +188,50 @@ class LoadedProgram:
         self.process = process
         self.slot = slot
 
-    def ask(self, kind: Ask, payload: bytes | bytearray = b"") -> bytes:
+    def ask(self, kind: EngineRequest, payload: bytes | bytearray = b"") -> bytes:
         """The answer to a message; SwitchError if it is refused or the process is gone."""
         return self.process.ask(kind, payload, self.slot)
 
     def run(self) -> None:
         """Packets of ports pass it from now on."""
-        self.ask(Ask.RUN)
+        self.ask(EngineRequest.RUN)
 
     def unload(self) -> None:
         """It is needed no more."""
-        self.ask(Ask.UNLOAD)
+        self.ask(EngineRequest.UNLOAD)
 
     def packets(self, now_us: int, frames: Iterable[Frame]) -> list[Frame]:
         """What leaves, in order, for frames that come in at one instant."""
-        return _frames(self.ask(Ask.PACKETS, struct.pack("=Q", now_us) + _packed(frames)))
+        return _frames(self.ask(EngineRequest.PACKETS, struct.pack("=Q", now_us) + _packed(frames)))
 
     def inject(self, frames: Iterable[Frame]) -> None:
         """Frames that come in now; what leaves goes to ports."""
-        self.ask(Ask.INJECT, _packed(frames))
+        self.ask(EngineRequest.INJECT, _packed(frames))
 
     def measure(self, rounds: int, frames: Iterable[Frame]) -> tuple[int, int]:
         """(nanoseconds of CPU, frames out) of frames that pass again and again, nothing else."""
-        answer = self.ask(Ask.MEASURE, struct.pack("=Q", rounds) + _packed(frames))
+        answer = self.ask(EngineRequest.MEASURE, struct.pack("=Q", rounds) + _packed(frames))
         nanoseconds, out = struct.unpack("=QQ", answer)
         return nanoseconds, out
 
     def entries(self, handles: Sequence[int]) -> list[tuple[int, int, int]]:
         """(packets, bytes, used_us) of each."""
-        answer = self.ask(Ask.ENTRIES, struct.pack(f"={len(handles)}I", *handles))
+        answer = self.ask(EngineRequest.ENTRIES, struct.pack(f"={len(handles)}I", *handles))
         return list(struct.iter_unpack("=QQQ", answer))
 
     def counters(self, array: int) -> list[tuple[int, int]]:
         """(packets, bytes) of each cell."""
-        return list(struct.iter_unpack("=QQ", self.ask(Ask.COUNTERS, struct.pack("=I", array))))
+        return list(
+            struct.iter_unpack("=QQ", self.ask(EngineRequest.COUNTERS, struct.pack("=I", array)))
+        )
 
     def registers(self, array: int, words: int) -> list[int]:
         """Each cell."""
-        answer, size = self.ask(Ask.REGISTERS, struct.pack("=I", array)), 8 * words
+        answer, size = self.ask(EngineRequest.REGISTERS, struct.pack("=I", array)), 8 * words
         return [int.from_bytes(answer[i : i + size], "little") for i in range(0, len(answer), size)]
 
     def state(self) -> ProgramCounts:
-        return ProgramCounts(*struct.unpack("=QQQQ", self.ask(Ask.STATE)))
+        return ProgramCounts(*struct.unpack("=QQQQ", self.ask(EngineRequest.STATE)))
 
 
 def _packed(frames: Iterable[Frame]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Protocol
 from finsy.proto import p4r
 
 from orchestrator.errors import SwitchError
-from orchestrator.softswitch.engine import Events
+from orchestrator.softswitch.engine import EngineEvents
 from orchestrator.softswitch.fast.switch import FastSwitch, Loaded
 from orchestrator.softswitch.ir import program_of
 
@@ -59,7 +59,7 @@ class FastEngine:
     def configured(self) -> bool:
         return self.switch.configured
 
-    def connect(self, events: Events) -> None:
+    def connect(self, events: EngineEvents) -> None:
         self.switch.on_packet_in = events.packet_in
         self.switch.on_digest = events.digest
         self.switch.on_idle_timeout = events.idle_timeout

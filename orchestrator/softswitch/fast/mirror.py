@@ -14,7 +14,7 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
 from orchestrator.softswitch.fast.ccode.parsing import value_set_widths
-from orchestrator.softswitch.fast.device import Ask, LoadedProgram
+from orchestrator.softswitch.fast.device import EngineRequest, LoadedProgram
 from orchestrator.softswitch.fast.mirrored_choices import MirroredProfile, MirroredValueSet
 from orchestrator.softswitch.fast.records import (
     COUNTER,
@@ -28,18 +28,18 @@ from orchestrator.softswitch.fast.records import (
     TableRecords,
     rates,
 )
-from orchestrator.softswitch.ir.program import Key, Lookup, Program, Table, lookup_of
+from orchestrator.softswitch.ir.program import Key, Lookup, P4Program, P4Table, lookup_of
 from orchestrator.softswitch.state.meters import MeterCells, MeterConfig
 from orchestrator.softswitch.state.pipeline import PipelineState, Replica
 from orchestrator.softswitch.state.profiles import ProfileStore
 from orchestrator.softswitch.state.tables import (
-    Entry,
     ExactTable,
     KeylessTable,
     LpmTable,
     MatchTable,
     Ranges,
     Rich,
+    StoredEntry,
     TernaryEntry,
     TernaryTable,
 )
@@ -53,24 +53,24 @@ class _Told(MatchTable):
     """
 
     changes: TableRecords
-    entries: dict[Any, Entry]
+    entries: dict[Any, StoredEntry]
 
-    def find(self, match: Any) -> Entry | None:
+    def find(self, match: Any) -> StoredEntry | None:
         return self.entries.get(match)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: StoredEntry) -> None:
         del self.entries[self.match_of(entry)]
         self.count -= 1
         self.changes.removed(entry)
 
-    def match_of(self, entry: Entry) -> Any:
+    def match_of(self, entry: StoredEntry) -> Any:
         """What `entries` has it by."""
         return entry.key
 
-    def changed(self, entry: Entry, *, counted: bool = False) -> None:
+    def changed(self, entry: StoredEntry, *, counted: bool = False) -> None:
         self.changes.changed(entry, is_default=entry is self.miss, counted=counted)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[StoredEntry]:
         return iter(self.entries.values())
 
     def commit(self) -> None:
@@ -82,7 +82,7 @@ class _Keyless(_Told, KeylessTable):
 
 
 class _Exact(_Told, ExactTable):
-    def add(self, match: Any, entry: Entry) -> None:
+    def add(self, match: Any, entry: StoredEntry) -> None:
         entry.key = match
         self.entries[match] = entry
         self.count += 1
@@ -92,27 +92,27 @@ class _Exact(_Told, ExactTable):
 class _Lpm(_Told, LpmTable):
     """By length and value as one number: a table of 100,000 has so many tuples less."""
 
-    def find(self, match: tuple[int, int]) -> Entry | None:
+    def find(self, match: tuple[int, int]) -> StoredEntry | None:
         return self.entries.get(match[1] << self.width | match[0])
 
-    def add(self, match: tuple[int, int], entry: Entry) -> None:
+    def add(self, match: tuple[int, int], entry: StoredEntry) -> None:
         entry.key, entry.spec = value, length = match
         self.entries[length << self.width | value] = entry
         self.count += 1
         self.changes.added(entry, value, length)
 
-    def match_of(self, entry: Entry) -> Any:
+    def match_of(self, entry: StoredEntry) -> Any:
         return entry.spec << self.width | entry.key
 
 
 class _Ternary(_Told, TernaryTable):
-    def find(self, match: tuple[int, int, Ranges, int]) -> Entry | None:
+    def find(self, match: tuple[int, int, Ranges, int]) -> StoredEntry | None:
         value, mask, ranges, priority = match
         if ranges:
             mask, value = self.full_mask(mask, value, ranges)
         return self.entries.get((value, mask, ranges, priority))
 
-    def add(self, match: tuple[int, int, Ranges, int], entry: Entry) -> None:
+    def add(self, match: tuple[int, int, Ranges, int], entry: StoredEntry) -> None:
         assert isinstance(entry, TernaryEntry)
         value, mask, ranges, priority = match
         if ranges:
@@ -123,7 +123,7 @@ class _Ternary(_Told, TernaryTable):
         self.count += 1
         self.changes.added_masked(entry, value, mask, entry.checks)
 
-    def match_of(self, entry: Entry) -> Any:
+    def match_of(self, entry: StoredEntry) -> Any:
         assert isinstance(entry, TernaryEntry)
         return entry.key, entry.mask, entry.spec, entry.priority
 
@@ -188,7 +188,7 @@ class MirroredState(PipelineState):
 
     def __init__(
         self,
-        program: Program,
+        program: P4Program,
         now: Callable[[], int],
         *,
         clock: Callable[[], int],
@@ -230,7 +230,7 @@ class MirroredState(PipelineState):
             if self.table_changes[table.name].has_action(table.miss.a):
                 table.changed(table.miss)
 
-    def _changes_of(self, number: int, table: Table) -> TableRecords:
+    def _changes_of(self, number: int, table: P4Table) -> TableRecords:
         return TableRecords(
             self.changes,
             number,
@@ -276,7 +276,7 @@ class MirroredState(PipelineState):
                 changes.words(cells[i], words)
             cells.written = set()
         if records := changes.taken():
-            device.ask(Ask.CHANGES, records)
+            device.ask(EngineRequest.CHANGES, records)
 
     def fetch(self, device: LoadedProgram, tables: Iterator[MatchTable]) -> None:
         """Bring what packets have counted: of these tables' entries, and of all arrays."""

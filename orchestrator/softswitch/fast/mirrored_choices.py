@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from finsy.proto import p4i, p4r
 
 from orchestrator.softswitch.fast.records import Checks, ProfileChanges, TableRecords
-from orchestrator.softswitch.state.profiles import Args, Member, ProfileStore, SelectorGroup, Watch
+from orchestrator.softswitch.state.profiles import (
+    Args,
+    Member,
+    ProfileStore,
+    SelectorGroup,
+    WatchPort,
+)
 from orchestrator.softswitch.state.tables import TernaryEntry, is_prefix, prefix_of_range
 from orchestrator.softswitch.state.value_sets import Test, ValueSet
 
@@ -26,7 +32,9 @@ class MirroredProfile(ProfileStore):
         for group in member.groups:
             self._changes.changed(self.groups[group])
 
-    def _set_membership(self, group: SelectorGroup, wanted: dict[int, tuple[int, Watch]]) -> None:
+    def _set_membership(
+        self, group: SelectorGroup, wanted: dict[int, tuple[int, WatchPort]]
+    ) -> None:
         super()._set_membership(group, wanted)
         self._changes.changed(group)
 

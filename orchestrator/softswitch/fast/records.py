@@ -8,10 +8,10 @@ from typing import Any
 
 from orchestrator.softswitch.fast.ccode import words_of
 from orchestrator.softswitch.fast.ccode.kinds import words_of_bits
-from orchestrator.softswitch.ir.program import Param, Program
+from orchestrator.softswitch.ir.program import P4Program, Param
 from orchestrator.softswitch.state.meters import MeterConfig
 from orchestrator.softswitch.state.profiles import Member, SelectorGroup
-from orchestrator.softswitch.state.tables import Entry, Rich
+from orchestrator.softswitch.state.tables import Rich, StoredEntry
 
 DEFAULT_OF = 0x8000_0000
 ADD, REMOVE, SET, DEFAULT, METER, METER_CELL, COUNTER, REGISTER, GROUP, SESSION, CHOICE = range(
@@ -120,12 +120,12 @@ class TableRecords:
     def has_action(self, action: int) -> bool:
         return self._choice is not None or 0 <= action < len(self._actions)
 
-    def _call(self, entry: Entry) -> tuple[int, Any]:
+    def _call(self, entry: StoredEntry) -> tuple[int, Any]:
         """(number of its action, arguments) of an entry."""
         choice = self._choice
         return (entry.a, entry.args) if choice is None else (0, (choice(entry.args),))
 
-    def added(self, entry: Entry, key: int, length: int = 0) -> None:
+    def added(self, entry: StoredEntry, key: int, length: int = 0) -> None:
         """An entry of a packed key, or of a prefix of one."""
         changes, number, n, b = self.changes, self.number, entry.n, entry.b
         action, args = (entry.a, entry.args) if self._choice is None else self._call(entry)
@@ -142,7 +142,7 @@ class TableRecords:
         if self._metered:
             self._meter(entry)
 
-    def added_masked(self, entry: Entry, key: int, mask: int, checks: Checks) -> None:
+    def added_masked(self, entry: StoredEntry, key: int, mask: int, checks: Checks) -> None:
         """An entry of a masked key; `checks` are (shift, ones, low, high) of ranges."""
         size = self._key_bytes
         action, args = self._call(entry)
@@ -156,12 +156,12 @@ class TableRecords:
         if self._metered:
             self._meter(entry)
 
-    def removed(self, entry: Entry) -> None:
+    def removed(self, entry: StoredEntry) -> None:
         self._configs.pop(entry.handle, None)
         self.changes.handles.give(entry.handle)
         self.changes.record(REMOVE, "I", entry.handle)
 
-    def changed(self, entry: Entry, *, is_default: bool, counted: bool) -> None:
+    def changed(self, entry: StoredEntry, *, is_default: bool, counted: bool) -> None:
         """An entry, or the default entry, has another action, count or meter."""
         action, args = self._call(entry)
         handle = self.number if is_default else entry.handle
@@ -171,7 +171,7 @@ class TableRecords:
         if self._metered and not is_default:
             self._meter(entry)
 
-    def _meter(self, entry: Entry) -> None:
+    def _meter(self, entry: StoredEntry) -> None:
         """A configuration that is written, even the same, fills the buckets; nothing else does."""
         assert isinstance(entry, Rich)
         config = None if entry.meter is None else entry.meter.config
@@ -187,7 +187,7 @@ class TableRecords:
 class ProfileChanges:
     """Records of an action profile, the `number`th: what entries refer to, as long as one does."""
 
-    def __init__(self, changes: Changes, number: int, program: Program, profile: str) -> None:
+    def __init__(self, changes: Changes, number: int, program: P4Program, profile: str) -> None:
         tables = [t for t in program.tables() if t.profile == profile]
         params = {a.name: a.params for t in tables for a in t.actions}
         self.changes = changes

@@ -19,7 +19,7 @@ from orchestrator.softswitch.fast.device import EngineProcess, Frame, LoadedProg
 from orchestrator.softswitch.fast.mirror import MirroredState
 from orchestrator.softswitch.fast.plain import PlainUpdates
 from orchestrator.softswitch.ir import program_of, read_program
-from orchestrator.softswitch.ir.program import Json, Program
+from orchestrator.softswitch.ir.program import Json, P4Program
 from orchestrator.softswitch.packetmeta import ControllerHeaders
 
 
@@ -133,7 +133,7 @@ class FastSwitch:
 
     # ---------------------------------------------------------------- programs
 
-    def verify(self, program: Program | Json, p4info: p4i.P4Info) -> None:
+    def verify(self, program: P4Program | Json, p4info: p4i.P4Info) -> None:
         """Compile a program; UnsupportedFeature, MalformedProgram or SwitchError."""
         program = _read(program)
         self._build(program)
@@ -143,7 +143,7 @@ class FastSwitch:
         """`verify` of a configuration of anybody's."""
         self.verify(program_of(config.p4_device_config), config.p4info)
 
-    def prepare(self, program: Program | Json, p4info: p4i.P4Info) -> Loaded:
+    def prepare(self, program: P4Program | Json, p4info: p4i.P4Info) -> Loaded:
         """Compile a program and load it, without packets; `verify`'s errors."""
         program = _read(program)
         engine = self._build(program)
@@ -158,12 +158,12 @@ class FastSwitch:
             state.tell(device)
         return loaded
 
-    def _build(self, program: Program) -> Path:
+    def _build(self, program: P4Program) -> Path:
         return build(
             program, drop_port=self.drop_port, queues=self.queues, sanitized=self.sanitized
         )
 
-    def _state(self, program: Program) -> MirroredState:
+    def _state(self, program: P4Program) -> MirroredState:
         return MirroredState(
             program, self.now, clock=self.clock, send_digest=lambda message: self.on_digest(message)
         )
@@ -207,7 +207,7 @@ class FastSwitch:
                 loaded.state.tell(loaded.device)
             self.install(loaded)
 
-    def load(self, program: Program | Json, p4info: p4i.P4Info) -> None:
+    def load(self, program: P4Program | Json, p4info: p4i.P4Info) -> None:
         """Install a program; all tables, groups and counters start empty."""
         self.install(self.prepare(program, p4info))
 
@@ -334,8 +334,8 @@ class FastSwitch:
             return self.child.drops()
 
 
-def _read(program: Program | Json) -> Program:
-    return program if isinstance(program, Program) else read_program(program)
+def _read(program: P4Program | Json) -> P4Program:
+    return program if isinstance(program, P4Program) else read_program(program)
 
 
 def _fetch(loaded: Loaded, entity: p4r.Entity) -> None:

@@ -39,7 +39,7 @@ from orchestrator.softswitch.ir.node import (
 from orchestrator.softswitch.ir.objects import Objects, read_field_lists, read_objects
 from orchestrator.softswitch.ir.operands import Operands
 from orchestrator.softswitch.ir.parser import read_deparser, read_parser
-from orchestrator.softswitch.ir.program import Param, Program
+from orchestrator.softswitch.ir.program import P4Program, Param
 
 __all__ = (
     "MAX_BITS",
@@ -58,20 +58,20 @@ NEWEST = (2, 24)
 """Version of the format; BMv2 refuses another major and a newer minor one, and so do we."""
 
 
-def program_of(device_config: bytes) -> Program:
+def program_of(device_config: bytes) -> P4Program:
     """The program of a device's configuration, its JSON as bytes; errors as of `decode_program` and
     `read_program`. Switches of one process mostly run the same one: it is read once."""
     return (_kept if len(device_config) <= MAX_KEPT_CONFIG else _read)(device_config)
 
 
-def _read(device_config: bytes) -> Program:
+def _read(device_config: bytes) -> P4Program:
     return read_program(decode_program(device_config))
 
 
 _kept = lru_cache(maxsize=4)(_read)
 
 
-def read_program(raw: Json, architecture: Architecture = V1MODEL) -> Program:
+def read_program(raw: Json, architecture: Architecture = V1MODEL) -> P4Program:
     """Read the JSON of a program for an architecture; MalformedProgram or UnsupportedFeature."""
     root = JsonNode(raw)
     if not isinstance(raw, dict) or "pipelines" not in raw:
@@ -91,7 +91,7 @@ def read_program(raw: Json, architecture: Architecture = V1MODEL) -> Program:
         raise UnsupportedFeature(
             "BMv2 JSON uses what softswitch does not implement:\n  " + "\n  ".join(objects.problems)
         )
-    return Program(
+    return P4Program(
         architecture=architecture,
         headers=objects.headers,
         stacks=objects.stacks,

@@ -27,8 +27,8 @@ from orchestrator.softswitch.ir.program import (
     ConstEntry,
     ControlGraph,
     Key,
+    P4Table,
     Param,
-    Table,
 )
 
 MAX_NODES = 4096
@@ -77,7 +77,7 @@ class Controls:
                 self.profiles,
                 self._profile(profile["name"], count, selector),
             )
-        tables: dict[str, Table] = {}
+        tables: dict[str, P4Table] = {}
         conditionals: dict[str, Conditional] = {}
         calls: dict[str, ActionCall] = {}
         nodes = [node.list(s, MAX_NODES) for s in ("tables", "conditionals", "action_calls")]
@@ -133,7 +133,7 @@ class Controls:
 
     # ----------------------------------------------------------------- tables
 
-    def table(self, t: JsonNode, names: Mapping[str, str]) -> Table:
+    def table(self, t: JsonNode, names: Mapping[str, str]) -> P4Table:
         name, where = t["name"].name(), f"tables.{t['name'].name()}"
         kind = "simple" if t.get("type") is None else t["type"].name()
         if kind not in ("simple", "indirect", "indirect_ws"):
@@ -153,7 +153,7 @@ class Controls:
         entries = tuple(self._entry(e, keys, actions) for e in t.list("entries", MAX_ENTRIES))
         if profile is not None and entries:
             raise t["entries"].wrong("a table with an action profile has no const entries")
-        return Table(
+        return P4Table(
             name=name,
             keys=keys,
             kind=t["match_type"].name(),

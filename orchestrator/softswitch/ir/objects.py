@@ -11,8 +11,8 @@ from orchestrator.softswitch.ir.node import MAX_BITS, Json, JsonNode
 from orchestrator.softswitch.ir.program import (
     Calculation,
     CounterDecl,
-    Field,
     Header,
+    HeaderField,
     HeaderType,
     LearnList,
     MeterDecl,
@@ -74,11 +74,11 @@ class Objects:
             raise second.unknown(f"field of header {header}", tuple(instance.type.by_name))
         return header, name
 
-    def value_field(self, node: JsonNode) -> Field:
+    def value_field(self, node: JsonNode) -> HeaderField:
         """The field that a reference means, which must have a value (no varbit)."""
         header, name = self.field(node)
         if name == VALID:
-            return Field(VALID, 1, False)
+            return HeaderField(VALID, 1, False)
         member = self.headers[header].type.by_name[name]
         if member.varbit:
             raise node.wrong(f"varbit {header}.{name} has no value")
@@ -153,7 +153,7 @@ def _header_types(root: JsonNode, objects: Objects) -> None:
     for t in root.list("header_types"):
         ids.take(t)
         name = t["name"].name()
-        fields: list[Field] = []
+        fields: list[HeaderField] = []
         star: JsonNode | None = None
         for f in t["fields"].items(most=MAX_FIELDS):
             parts = f.items(most=4)
@@ -167,10 +167,10 @@ def _header_types(root: JsonNode, objects: Objects) -> None:
                 if star is not None:
                     raise f.wrong("a second varbit field")
                 star = parts[1]
-                fields.append(Field(label, 0, False, True))
+                fields.append(HeaderField(label, 0, False, True))
             else:
                 width = parts[1].integer(1, MAX_BITS)
-                fields.append(Field(label, width, signed, False, saturating))
+                fields.append(HeaderField(label, width, signed, False, saturating))
         fixed = sum(f.width for f in fields)
         if fixed > MAX_HEADER_BITS:
             raise t["fields"].wrong(f"a header of more than {MAX_HEADER_BITS // 8} bytes")
@@ -181,7 +181,7 @@ def _header_types(root: JsonNode, objects: Objects) -> None:
             if top and (top < fixed or fixed % 8):
                 raise t["max_length"].wrong(f"less than the fixed {fixed} bits")
             width = top - fixed if top else MAX_HEADER_BITS - fixed
-            fields = [Field(f.name, width, False, True) if f.varbit else f for f in fields]
+            fields = [HeaderField(f.name, width, False, True) if f.varbit else f for f in fields]
         add(t, "header type", objects.types, HeaderType(name, tuple(fields)))
 
 

@@ -18,7 +18,7 @@ Json = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class HeaderField:
     """One field of a header type; `width` in bits (a varbit's is its maximum)."""
 
     name: str
@@ -31,10 +31,10 @@ class Field:
 @dataclass(frozen=True)
 class HeaderType:
     name: str
-    fields: tuple[Field, ...]
+    fields: tuple[HeaderField, ...]
 
     @cached_property
-    def by_name(self) -> Mapping[str, Field]:
+    def by_name(self) -> Mapping[str, HeaderField]:
         return {f.name: f for f in self.fields}
 
     @property
@@ -43,7 +43,7 @@ class HeaderType:
         return sum(f.width for f in self.fields if not f.varbit)
 
     @property
-    def varbit(self) -> Field | None:
+    def varbit(self) -> HeaderField | None:
         return next((f for f in self.fields if f.varbit), None)
 
 
@@ -135,7 +135,7 @@ class ConstEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class P4Table:
     name: str
     keys: tuple[Key, ...]
     kind: str
@@ -188,7 +188,7 @@ class ActionCall:
 class ControlGraph:
     name: str
     init: str | None
-    tables: Mapping[str, Table]
+    tables: Mapping[str, P4Table]
     conditionals: Mapping[str, Conditional]
     calls: Mapping[str, ActionCall]
 
@@ -281,7 +281,7 @@ class RegisterDecl:
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Program:
+class P4Program:
     """A program as read; it is itself and no other, so that what is made of it can be kept with it."""
 
     architecture: Architecture
@@ -311,7 +311,7 @@ class Program:
     field_lists: Mapping[int, tuple[tuple[str, str], ...]]
     errors: Mapping[str, int]
 
-    def tables(self) -> Iterable[Table]:
+    def tables(self) -> Iterable[P4Table]:
         for pipeline in self.pipelines.values():
             yield from pipeline.tables.values()
 
@@ -320,5 +320,5 @@ class Program:
         tables = [t for t in self.tables() if t.profile == profile]
         return list(dict.fromkeys(a.name for t in tables for a in t.actions))
 
-    def field(self, header: str, name: str) -> Field:
+    def field(self, header: str, name: str) -> HeaderField:
         return self.headers[header].type.by_name[name]

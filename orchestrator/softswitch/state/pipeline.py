@@ -13,7 +13,7 @@ from typing import Any
 
 from finsy.proto import p4i, p4r
 
-from orchestrator.softswitch.ir.program import Key, Lookup, Program, Table, lookup_of
+from orchestrator.softswitch.ir.program import Key, Lookup, P4Program, P4Table, lookup_of
 from orchestrator.softswitch.state.digests import DigestQueue
 from orchestrator.softswitch.state.meters import MeterCells
 from orchestrator.softswitch.state.profiles import NO_MEMBER, ProfileStore
@@ -34,7 +34,7 @@ class PipelineState:
 
     def __init__(
         self,
-        program: Program,
+        program: P4Program,
         now: Callable[[], int],
         *,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -76,7 +76,7 @@ def _ignore(message: p4r.DigestList) -> None:
     return
 
 
-def _table(t: Table, made: Callable[[str, Sequence[Key], int, bool], MatchTable]) -> MatchTable:
+def _table(t: P4Table, made: Callable[[str, Sequence[Key], int, bool], MatchTable]) -> MatchTable:
     table = made(t.name, t.keys, t.size, t.rich)
     if t.profile is not None:
         table.miss.a, table.miss.args = -1, NO_MEMBER

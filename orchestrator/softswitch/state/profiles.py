@@ -42,14 +42,14 @@ NO_MEMBER = Member(0, -1, ())
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class WatchPort:
     """A watch port as the controller wrote it: `port`, or the older `watch` number."""
 
     port: int | None = None
     raw: bytes | None = None
 
     @classmethod
-    def of(cls, m: p4r.ActionProfileGroup.Member | p4r.ActionProfileAction) -> Watch:
+    def of(cls, m: p4r.ActionProfileGroup.Member | p4r.ActionProfileAction) -> WatchPort:
         which = m.WhichOneof("watch_kind")
         if which == "watch_port":
             return cls(int.from_bytes(m.watch_port, "big"), m.watch_port)
@@ -77,7 +77,7 @@ class SelectorGroup:
         self.max_size = max_size
         self.live: list[Member] = []
         self.slots: list[tuple[int, Member, int | None]] = []
-        self.members: dict[int, tuple[int, Watch]] = {}
+        self.members: dict[int, tuple[int, WatchPort]] = {}
         self.one_shot: p4r.ActionProfileActionSet | None = None
 
     def pick(self, number: int) -> Member:
@@ -190,10 +190,12 @@ class ProfileStore(Named):
             raise self.error(code, f"group {ident} does not exist (existing: {groups})")
         return group
 
-    def _membership(self, e: p4r.ActionProfileGroup, limit: int) -> dict[int, tuple[int, Watch]]:
+    def _membership(
+        self, e: p4r.ActionProfileGroup, limit: int
+    ) -> dict[int, tuple[int, WatchPort]]:
         """Checked members of a group; nothing is changed yet."""
         what = f"group {e.group_id}"
-        out: dict[int, tuple[int, Watch]] = {}
+        out: dict[int, tuple[int, WatchPort]] = {}
         for m in e.members:
             if m.weight <= 0:
                 raise self.invalid(
@@ -204,7 +206,7 @@ class ProfileStore(Named):
                 raise self.invalid(
                     f"{what}: member {m.member_id} is given twice; use its weight instead"
                 )
-            out[m.member_id] = (m.weight, Watch.of(m))
+            out[m.member_id] = (m.weight, WatchPort.of(m))
         total = sum(weight for weight, _ in out.values())
         if limit and total > limit:
             raise self.error(
@@ -213,7 +215,9 @@ class ProfileStore(Named):
             )
         return out
 
-    def _set_membership(self, group: SelectorGroup, wanted: dict[int, tuple[int, Watch]]) -> None:
+    def _set_membership(
+        self, group: SelectorGroup, wanted: dict[int, tuple[int, WatchPort]]
+    ) -> None:
         touched = sorted({*group.members, *wanted})
         for ident in touched:
             member = self.members[ident]
@@ -299,7 +303,7 @@ class ProfileStore(Named):
         group = SelectorGroup(0)
         group.one_shot = actions
         for each, (a, args) in zip(actions.action_profile_actions, decoded, strict=True):
-            watch = Watch.of(each)
+            watch = WatchPort.of(each)
             for _ in range(each.weight):
                 group.slots.append((self._take(), Member(0, a, args), watch.port))
         group.refresh(self.down)

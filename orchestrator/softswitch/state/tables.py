@@ -30,7 +30,7 @@ Args = Any
 Ranges = tuple[tuple[int, int], ...]
 
 
-class Entry:
+class StoredEntry:
     """One entry (or a table's miss result).
 
     `a` indexes the table's actions and `args` are the action's parameters;
@@ -56,7 +56,7 @@ class Entry:
         self.extra: tuple[bytes, int, int] | None = None
 
 
-class TernaryEntry(Entry):
+class TernaryEntry(StoredEntry):
     """An entry of a mask group; `next` chains those with the same masked value."""
 
     __slots__ = ("checks", "mask", "next", "seq")
@@ -69,7 +69,7 @@ class TernaryEntry(Entry):
         self.checks: tuple[tuple[int, int, int, int], ...] = ()
 
 
-class RichEntry(Entry):
+class RichEntry(StoredEntry):
     """An entry of a table with a direct meter or idle timeouts.
 
     `ts` is when it was last hit (or written), in microseconds of the switch;
@@ -115,8 +115,8 @@ class MatchTable:
         self.size = size
         self.count = 0
         self.rich = rich
-        self.miss: Entry = RichEntry(0, ()) if rich else Entry(0, ())
-        self.memo: dict[Any, Entry] = {}
+        self.miss: StoredEntry = RichEntry(0, ()) if rich else StoredEntry(0, ())
+        self.memo: dict[Any, StoredEntry] = {}
         self._hashes: set[int] = set()
         shift = 0
         shifts: list[int] = []
@@ -127,13 +127,13 @@ class MatchTable:
         self.width = shift
 
     @property
-    def probe(self) -> Callable[[Any], Entry | None]:
+    def probe(self) -> Callable[[Any], StoredEntry | None]:
         return self.memo.get
 
-    def search(self, key: Any) -> Entry:
+    def search(self, key: Any) -> StoredEntry:
         return self.miss
 
-    def remember(self, key: Any, entry: Entry) -> None:
+    def remember(self, key: Any, entry: StoredEntry) -> None:
         """What a look-up has found, for the next one.
 
         Hashes of integers and their tuples have no secret, so packets can be made whose keys all
@@ -160,24 +160,24 @@ class MatchTable:
             value = value << field.width | part
         return value
 
-    def make(self, a: int, args: Args) -> Entry:
-        return RichEntry(a, args) if self.rich else Entry(a, args)
+    def make(self, a: int, args: Args) -> StoredEntry:
+        return RichEntry(a, args) if self.rich else StoredEntry(a, args)
 
-    def find(self, match: Any) -> Entry | None:
+    def find(self, match: Any) -> StoredEntry | None:
         """The entry with exactly this match, not a lookup."""
         raise NotImplementedError
 
-    def add(self, match: Any, entry: Entry) -> None:
+    def add(self, match: Any, entry: StoredEntry) -> None:
         raise NotImplementedError
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: StoredEntry) -> None:
         raise NotImplementedError
 
-    def changed(self, entry: Entry, *, counted: bool = False) -> None:
+    def changed(self, entry: StoredEntry, *, counted: bool = False) -> None:
         """An entry, or `miss`, has another action or meter, or (`counted`) another count: for tables
         that are a copy of one elsewhere."""
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[StoredEntry]:
         return iter(())
 
     def clear(self) -> None:
@@ -197,28 +197,28 @@ class ExactTable(MatchTable):
 
     def __init__(self, name: str, keys: Sequence[Key], size: int, rich: bool = False) -> None:
         super().__init__(name, keys, size, rich)
-        self.entries: dict[Any, Entry] = {}
+        self.entries: dict[Any, StoredEntry] = {}
 
     @property
-    def probe(self) -> Callable[[Any], Entry | None]:
+    def probe(self) -> Callable[[Any], StoredEntry | None]:
         return self.entries.get
 
-    def search(self, key: Any) -> Entry:
+    def search(self, key: Any) -> StoredEntry:
         return self.entries.get(key, self.miss)
 
-    def find(self, match: Any) -> Entry | None:
+    def find(self, match: Any) -> StoredEntry | None:
         return self.entries.get(match)
 
-    def add(self, match: Any, entry: Entry) -> None:
+    def add(self, match: Any, entry: StoredEntry) -> None:
         entry.key = match
         self.entries[match] = entry
         self.count += 1
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: StoredEntry) -> None:
         del self.entries[entry.key]
         self.count -= 1
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[StoredEntry]:
         return iter(self.entries.values())
 
     def clear(self) -> None:
@@ -234,8 +234,8 @@ class LpmTable(MatchTable):
 
     def __init__(self, name: str, keys: Sequence[Key], size: int, rich: bool = False) -> None:
         super().__init__(name, keys, size, rich)
-        self.by_length: dict[int, dict[int, Entry]] = {}
-        self.order: list[tuple[int, Callable[[int], Entry | None]]] = []
+        self.by_length: dict[int, dict[int, StoredEntry]] = {}
+        self.order: list[tuple[int, Callable[[int], StoredEntry | None]]] = []
         self.stale = False
         lpm = next(i for i, k in enumerate(self.keys) if k.kind == "lpm")
         self.lpm_width = self.keys[lpm].width
@@ -247,7 +247,7 @@ class LpmTable(MatchTable):
         ones = (1 << length) - 1
         return self.other_mask | (ones << (self.lpm_width - length) << self.lpm_shift)
 
-    def search(self, key: Any) -> Entry:
+    def search(self, key: Any) -> StoredEntry:
         value = self.pack(key)
         best = self.miss
         for mask, get in self.order:
@@ -258,11 +258,11 @@ class LpmTable(MatchTable):
         self.remember(key, best)
         return best
 
-    def find(self, match: tuple[int, int]) -> Entry | None:
+    def find(self, match: tuple[int, int]) -> StoredEntry | None:
         group = self.by_length.get(match[1])
         return None if group is None else group.get(match[0])
 
-    def add(self, match: tuple[int, int], entry: Entry) -> None:
+    def add(self, match: tuple[int, int], entry: StoredEntry) -> None:
         entry.key, entry.spec = match
         group = self.by_length.get(match[1])
         if group is None:
@@ -271,7 +271,7 @@ class LpmTable(MatchTable):
         group[match[0]] = entry
         self.count += 1
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: StoredEntry) -> None:
         group = self.by_length[entry.spec]
         del group[entry.key]
         self.count -= 1
@@ -279,7 +279,7 @@ class LpmTable(MatchTable):
             del self.by_length[entry.spec]
             self.stale = True
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[StoredEntry]:
         for length in sorted(self.by_length, reverse=True):
             yield from self.by_length[length].values()
 
@@ -334,12 +334,12 @@ class TernaryTable(MatchTable):
             (self.shifts[i], k.width) for i, k in enumerate(self.keys) if k.kind == "range"
         )
 
-    def make(self, a: int, args: Args) -> Entry:
+    def make(self, a: int, args: Args) -> StoredEntry:
         return RichTernaryEntry(a, args) if self.rich else TernaryEntry(a, args)
 
-    def search(self, key: Any) -> Entry:
+    def search(self, key: Any) -> StoredEntry:
         value = self.pack(key)
-        winner: Entry = self.miss
+        winner: StoredEntry = self.miss
         priority = -1
         seq = 0
         for mask, get, best in self.order:
@@ -377,7 +377,7 @@ class TernaryTable(MatchTable):
             if not is_prefix(low, high)
         )
 
-    def find(self, match: tuple[int, int, Ranges, int]) -> Entry | None:
+    def find(self, match: tuple[int, int, Ranges, int]) -> StoredEntry | None:
         value, mask, ranges, priority = match
         if ranges:
             mask, value = self.full_mask(mask, value, ranges)
@@ -391,7 +391,7 @@ class TernaryTable(MatchTable):
             entry = entry.next
         return None
 
-    def add(self, match: tuple[int, int, Ranges, int], entry: Entry) -> None:
+    def add(self, match: tuple[int, int, Ranges, int], entry: StoredEntry) -> None:
         assert isinstance(entry, TernaryEntry)
         value, mask, ranges, priority = match
         if ranges:
@@ -423,7 +423,7 @@ class TernaryTable(MatchTable):
             group.best = priority
             self.stale = True
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: StoredEntry) -> None:
         assert isinstance(entry, TernaryEntry)
         group = self.groups[entry.mask]
         head = group.chains[entry.key]
@@ -449,7 +449,7 @@ class TernaryTable(MatchTable):
             group.peak = group.count
             self.stale = True
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[StoredEntry]:
         for group in self.groups.values():
             for entry in group.chains.values():
                 chained: TernaryEntry | None = entry

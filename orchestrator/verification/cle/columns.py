@@ -18,7 +18,7 @@ from orchestrator.verification.cle.running import log_folder
 from orchestrator.verification.cle.seals import Head
 from orchestrator.verification.cle.segments import LogEntry, read_segment, segment_files
 from servernf.wire import records
-from servernf.wire.records import Kind, Record
+from servernf.wire.records import Record, RecordKind
 
 if TYPE_CHECKING:
     import duckdb
@@ -127,7 +127,9 @@ def _table(rows: Iterable[_Row]) -> dict[str, np.ndarray[Any, Any]]:
         "si": np.array([record.si for record in told], np.uint64),
         "configuration": _texts(record.configuration.hex() for record in told),
         "digest": _texts(record.whole_digest.hex() for record in told),
-        "frame": _texts(r.frame.decode() if r.kind is Kind.EVENT else r.frame.hex() for r in told),
+        "frame": _texts(
+            r.frame.decode() if r.kind is RecordKind.EVENT else r.frame.hex() for r in told
+        ),
     }
     for name in NUMBERS:
         table[name] = np.array([getattr(record, name) for record in told], np.uint64)

@@ -20,7 +20,7 @@ from orchestrator.errors import InputError, ReportedError, StoreError
 from orchestrator.verification.cle.seals import Head
 from orchestrator.verification.cle.segments import Log, LogEntry
 from servernf.wire import records
-from servernf.wire.records import HEADER, Kind, Record, event, point_id
+from servernf.wire.records import HEADER, Record, RecordKind, event, point_id
 
 NAME = "cle"
 """The CLE's own point: it tells of clocks, floods and full disks."""
@@ -271,7 +271,7 @@ def says_how_far(entry: LogEntry) -> bool:
 def _how_far(entry: LogEntry) -> list[dict[str, Any]]:
     """What the CLE said of that; nobody else's word counts."""
     told = (records.read(data) for data in records.split(entry.payload) if _is_own(data))
-    said = (record.event() for record in told if record.kind is Kind.EVENT)
+    said = (record.event() for record in told if record.kind is RecordKind.EVENT)
     return [document for document in said if document.get("event") == FAR]
 
 

@@ -7,7 +7,7 @@ are ("same"). Decisions are cached by header values.
 
 from __future__ import annotations
 
-from servernf.python.match import Condition, Headers
+from servernf.python.match import Headers, MatchCondition
 from servernf.python.network_function import INSIDE, OUTSIDE, NetworkFunction, network_function
 from servernf.python.packet import PacketView
 from servernf.wire.fields import Fields
@@ -22,15 +22,15 @@ class Acl(NetworkFunction):
     """Permits or drops."""
 
     def setup(self, config: Fields) -> None:
-        rules: list[tuple[Condition, str]] = []
+        rules: list[tuple[MatchCondition, str]] = []
         for index, item in enumerate(config.objects("rules", required=False)):
             permits = item.choice("action", _ACTIONS) == "permit"
-            rules.append((Condition.read(item), _PERMIT if permits else f"rules[{index}]"))
+            rules.append((MatchCondition.read(item), _PERMIT if permits else f"rules[{index}]"))
             item.only_known()
         default = _PERMIT if config.choice("default", _ACTIONS) == "permit" else "default"
         reverse = config.choice("reverse", ("permit", "mirror", "same"), "permit")
         self._default = {INSIDE: default, OUTSIDE: _PERMIT if reverse == "permit" else default}
-        backward: list[tuple[Condition, str]] = []
+        backward: list[tuple[MatchCondition, str]] = []
         if reverse == "mirror":
             backward = [(condition.mirrored(), denies) for condition, denies in rules]
         elif reverse == "same":

@@ -12,12 +12,12 @@ from typing import Any
 from servernf.python.http1 import NotHttp, Request, RequestStream
 from servernf.python.network_function import OTHER, network_function
 from servernf.python.packet import TCP, PacketView
-from servernf.python.state import Kind
+from servernf.python.state import TableKind
 from servernf.python.streams import StreamFunction
 from servernf.python.tables import Recent
 from servernf.python.tcp_stream import Direction
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 _NONE, _HIT, _MISS = 0, 1, 2
 
@@ -45,11 +45,11 @@ class _Cached:
         self.at_us = at_us
 
 
-_OBJECTS = Kind(
+_OBJECTS = TableKind(
     "objects",
     _Cached,
-    (Field("at_us", "age"),),
-    key=tuple(Field(name, "bytes", 65_536) for name in ("host", "path", "query")),
+    (RecordField("at_us", "age"),),
+    key=tuple(RecordField(name, "bytes", 65_536) for name in ("host", "path", "query")),
 )
 
 

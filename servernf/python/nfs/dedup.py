@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import FLOW, FLOW_KEY_BYTES, flow_key, flow_of_key, host_of
 from servernf.python.network_function import (
     INSIDE,
@@ -24,12 +24,12 @@ from servernf.python.network_function import (
 )
 from servernf.python.packet import TCP, PacketView
 from servernf.python.state import EntryKind
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 
-class _Passed(Entry):
+class _Passed(FairEntry):
     __slots__ = ("flow", "passed_us")
 
     def __init__(self, passed_us: int = 0, flow: bytes = b"") -> None:
@@ -50,7 +50,7 @@ class _Memory(FairTable[_Passed]):
         self.by_time.append(entry)
 
 
-def _flow(_key: bytes, passed: _Passed) -> Flow:
+def _flow(_key: bytes, passed: _Passed) -> RecordFlow:
     return flow_of_key(passed.flow)
 
 
@@ -58,7 +58,7 @@ _PASSED = {
     port: EntryKind(
         f"passed_{port}",
         _Passed,
-        (Field("passed_us", "age"), Field("flow", "bytes", max(FLOW_KEY_BYTES))),
+        (RecordField("passed_us", "age"), RecordField("flow", "bytes", max(FLOW_KEY_BYTES))),
         key_sizes=(16,),
         flow_of=_flow,
         looks_at=FLOW,

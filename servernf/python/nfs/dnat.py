@@ -23,7 +23,7 @@ from servernf.python.datagrams import (
     First,
     Waiting,
 )
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import ends, fragment_key, host_of
 from servernf.python.network_function import (
     INSIDE,
@@ -35,12 +35,12 @@ from servernf.python.network_function import (
 from servernf.python.packet import NO_PORT, TCP, UDP, PacketView
 from servernf.python.quotes import Quote, quote_of, translate
 from servernf.python.state import EntryKind
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 
-class _Asked(Entry):
+class _Asked(FairEntry):
     """The destination that inside asked for."""
 
     __slots__ = ("address", "answered", "port", "used_us")
@@ -59,18 +59,18 @@ class _Asked(Entry):
         self.address = int.from_bytes(raw, "big")
 
 
-def _flow(key: bytes, _record: object) -> Flow:
-    return Flow(key[1:-4], key[-4] << 8 | key[-3], protocol=key[0])
+def _flow(key: bytes, _record: object) -> RecordFlow:
+    return RecordFlow(key[1:-4], key[-4] << 8 | key[-3], protocol=key[0])
 
 
 _ASKED = EntryKind(
     "asked",
     _Asked,
     (
-        Field("port", "i64"),
-        Field("used_us", "age"),
-        Field("answered", "bool"),
-        Field("address", "bytes", 16),
+        RecordField("port", "i64"),
+        RecordField("used_us", "age"),
+        RecordField("answered", "bool"),
+        RecordField("address", "bytes", 16),
     ),
     key_sizes=(9, 21),
     flow_of=_flow,

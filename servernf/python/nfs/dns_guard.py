@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import struct
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import FLOW, ends, host_of
 from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import UDP, PacketView
 from servernf.python.state import EntryKind
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 from servernf.python.telling import ALERT, Alert
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 _HEADER = struct.Struct("!6H")
 _RESPONSE, _OPCODE = 0x8000, 0x7800
@@ -27,7 +27,7 @@ class _Malformed(Exception):
     pass
 
 
-class _Query(Entry):
+class _Query(FairEntry):
     __slots__ = ("asked_us", "is_inside", "question")
 
     def __init__(self, question: bytes = b"", asked_us: int = 0, is_inside: bool = True) -> None:
@@ -37,17 +37,23 @@ class _Query(Entry):
         """Whether who asks is."""
 
 
-def _flow(key: bytes, query: _Query) -> Flow:
+def _flow(key: bytes, query: _Query) -> RecordFlow:
     half = len(key) // 2 - 1
     client = key[: half - 2], key[half - 2] << 8 | key[half - 1]
     server = key[half:-4], key[-4] << 8 | key[-3]
-    return Flow(*client, *server, UDP) if query.is_inside else Flow(*server, *client, UDP)
+    return (
+        RecordFlow(*client, *server, UDP) if query.is_inside else RecordFlow(*server, *client, UDP)
+    )
 
 
 _QUERIES = EntryKind(
     "queries",
     _Query,
-    (Field("asked_us", "age"), Field("is_inside", "bool"), Field("question", "bytes", 512)),
+    (
+        RecordField("asked_us", "age"),
+        RecordField("is_inside", "bool"),
+        RecordField("question", "bytes", 512),
+    ),
     key_sizes=(14, 38),
     flow_of=_flow,
     looks_at=FLOW,

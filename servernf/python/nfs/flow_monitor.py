@@ -8,16 +8,16 @@ from __future__ import annotations
 from heapq import nlargest
 from ipaddress import IPv4Address, IPv6Address
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import FLOW, FLOW_KEY_BYTES, flow_key, flow_of_key, host_of
 from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import PacketView
 from servernf.python.state import EntryKind
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 
-class _Flow(Entry):
+class _Flow(FairEntry):
     __slots__ = ("bytes", "last_us", "packets")
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ MOST_FLOWS = 1 << 20
 _FLOWS = EntryKind(
     "flows",
     _Flow,
-    (Field("packets", "u64"), Field("bytes", "u64"), Field("last_us", "age")),
+    (RecordField("packets", "u64"), RecordField("bytes", "u64"), RecordField("last_us", "age")),
     key_sizes=FLOW_KEY_BYTES,
     flow_of=lambda key, _flow: flow_of_key(key),
     looks_at=FLOW,

@@ -35,7 +35,7 @@ from servernf.python.datagrams import (
     Waiting,
     inside_source,
 )
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import (
     FLOW,
     FLOW_KEY_BYTES,
@@ -53,10 +53,10 @@ from servernf.python.network_function import (
 )
 from servernf.python.packet import TCP, UDP, PacketView
 from servernf.python.quotes import Quote, quote_of, translate
-from servernf.python.state import EntryKind, Kind
+from servernf.python.state import EntryKind, TableKind
 from servernf.python.tables import Fixed
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field, Values
+from servernf.wire.state import RecordField, Values
 
 MAX_CONNECTIONS = 262_144
 _PROTOCOLS = {"tcp": TCP, "udp": UDP}
@@ -81,7 +81,7 @@ class Backend:
 _NOWHERE = Backend(0, 0, 1, 0)
 
 
-class _Connection(Entry):
+class _Connection(FairEntry):
     __slots__ = ("answered", "back", "backend", "known_to", "service", "used_us")
 
     def __init__(
@@ -141,7 +141,11 @@ class _Connections(FairTable[_Connection]):
 _CONNECTIONS = EntryKind(
     "connections",
     _Connection,
-    (Field("used_us", "age"), Field("answered", "bool"), Field("backend", "bytes", 18)),
+    (
+        RecordField("used_us", "age"),
+        RecordField("answered", "bool"),
+        RecordField("backend", "bytes", 18),
+    ),
     key_sizes=FLOW_KEY_BYTES,
     flow_of=lambda key, _connection: flow_of_key(key),
     looks_at=FLOW,
@@ -161,19 +165,19 @@ def _end(values: Values) -> tuple[int, int, int]:
     return 4 if len(raw) == 4 else 6, int.from_bytes(raw, "big"), port
 
 
-def _backends(checks: HealthChecks) -> Kind[BackendHealth]:
+def _backends(checks: HealthChecks) -> TableKind[BackendHealth]:
     """What is known of backends: of use to whoever has some of their connections."""
-    return Kind(
+    return TableKind(
         "backends",
         lambda: BackendHealth(checks),
         (
-            Field("missed", "u32"),
-            Field("doubtful", "bool"),
-            Field("unheard", "bool"),
-            Field("down_until_us", "age"),
-            Field("waiting", "ages", 100),
+            RecordField("missed", "u32"),
+            RecordField("doubtful", "bool"),
+            RecordField("unheard", "bool"),
+            RecordField("down_until_us", "age"),
+            RecordField("waiting", "ages", 100),
         ),
-        key=(Field("port", "u16"), Field("address", "bytes", 16)),
+        key=(RecordField("port", "u16"), RecordField("address", "bytes", 16)),
         key_values=_written_end,
         key_of=_end,
         paths={

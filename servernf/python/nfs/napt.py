@@ -45,7 +45,7 @@ from servernf.python.mappings import (
     InsideHost,
     Mappings,
     NatMapping,
-    Pool,
+    PortPool,
     Sessions,
     SessionTable,
     Share,
@@ -70,7 +70,7 @@ from servernf.python.packet import (
     quotes_l4,
 )
 from servernf.python.quotes import Quote, quote_of, translate
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 from servernf.python.tcp_acceptance import ACCEPTED, BEGINS, REFUSED
 from servernf.python.telling import BIB_CREATE, BIB_DELETE, PORTS_EXHAUSTED, QUOTA_EXCEEDED
 from servernf.wire.buckets import MOST_BUCKETS
@@ -80,10 +80,10 @@ MAX_EXPIRED_AT_ONCE = 8
 _TRANSLATED = frozenset((TCP, UDP, ICMP))
 
 
-def _flow_of_first(key: bytes, first: First) -> Flow:
+def _flow_of_first(key: bytes, first: First) -> RecordFlow:
     flow = flow_of_fragment(key)
     inside = flow.inside if key[0] else first.address.to_bytes(4, "big")
-    return Flow(inside, protocol=flow.protocol)
+    return RecordFlow(inside, protocol=flow.protocol)
 
 
 _FIRSTS = firsts(_flow_of_first)
@@ -309,7 +309,7 @@ class Napt(NetworkFunction):
         self.events.nat(BIB_CREATE, protocol, inside, number, outside, port)
         return mapping
 
-    def _expire(self, of: Pool | InsideHost, now_us: int) -> None:
+    def _expire(self, of: PortPool | InsideHost, now_us: int) -> None:
         """Remove what has expired; few at a time, so that no packet pays for all the others."""
         for queue in (of.transitory, of.established):
             for _ in range(MAX_EXPIRED_AT_ONCE):

@@ -20,10 +20,10 @@ from servernf.python.network_function import (
 )
 from servernf.python.packet import PacketView
 from servernf.python.rules import Rules
-from servernf.python.state import Kind
+from servernf.python.state import TableKind
 from servernf.python.tables import Fixed
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 _MICRO = 1_000_000
 _MAX_RATE = 1 << 62
@@ -56,21 +56,21 @@ class _Level:
         self.green = self.yellow = self.red = 0
 
 
-_BUCKETS = Kind(
+_BUCKETS = TableKind(
     "buckets",
     _Level,
     (
-        *(Field(name, "i64") for name in ("committed", "peak", "excess")),
-        Field("last_us", "age"),
-        *(Field(name, "u32") for name in ("part", "peak_part")),
-        *(Field(name, "u64") for name in ("green", "yellow", "red")),
+        *(RecordField(name, "i64") for name in ("committed", "peak", "excess")),
+        RecordField("last_us", "age"),
+        *(RecordField(name, "u32") for name in ("part", "peak_part")),
+        *(RecordField(name, "u64") for name in ("green", "yellow", "red")),
     ),
-    key=(Field("rule", "u32"), Field("inside", "bool")),
+    key=(RecordField("rule", "u32"), RecordField("inside", "bool")),
 )
 """By the rule's number in its configuration, and whether packets enter inside."""
 
 
-class Meter:
+class RuleMeter:
     """What a rule has promised. A verdict is a DSCP, pass or drop."""
 
     __slots__ = (
@@ -152,10 +152,10 @@ class Policer(NetworkFunction):
     _buckets: Fixed[tuple[int, bool], _Level]
 
     def setup(self, config: Fields) -> None:
-        meters: list[Meter] = []
+        meters: list[RuleMeter] = []
 
-        def read(rule: Fields) -> Meter:
-            meters.append(Meter(rule, len(meters)))
+        def read(rule: Fields) -> RuleMeter:
+            meters.append(RuleMeter(rule, len(meters)))
             return meters[-1]
 
         self._rules = Rules(config, read)

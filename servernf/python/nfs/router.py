@@ -41,7 +41,7 @@ _NOBODY = bytes(6)
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class PrefixRoute:
     """Where packets of a prefix leave; `macs` (destination, source) is empty when connected."""
 
     port: str
@@ -50,7 +50,7 @@ class Route:
     """Whether nobody has the next hop's address."""
 
 
-_MARTIAN = Route("", b"")
+_MARTIAN = PrefixRoute("", b"")
 """Stands for the route to where nobody is."""
 
 
@@ -76,7 +76,7 @@ class Router(NetworkFunction):
             self._read_errors(config.object("errors"))
         self.state.declare("_pace", PACE, pace(), shared=True)
         # By version and prefix length: network (its first bits as an integer) -> route.
-        tables: dict[int, dict[int, dict[int, Route]]] = {4: {}, 6: {}}
+        tables: dict[int, dict[int, dict[int, PrefixRoute]]] = {4: {}, 6: {}}
         ports = [INSIDE, OUTSIDE]
         for item in config.objects("routes"):
             prefix = item.prefix("prefix") if item.required("prefix") else None
@@ -90,7 +90,7 @@ class Router(NetworkFunction):
             if prefix is not None:
                 length = prefix.prefixlen
                 first_bits = int(prefix.network_address) >> prefix.max_prefixlen - length
-                tables[prefix.version].setdefault(length, {})[first_bits] = Route(
+                tables[prefix.version].setdefault(length, {})[first_bits] = PrefixRoute(
                     port, macs, macs.startswith(_NOBODY)
                 )
         self._ports = tuple(ports)
@@ -101,7 +101,7 @@ class Router(NetworkFunction):
             ]
             for (version, routes), bits in zip(tables.items(), (32, 128), strict=True)
         }
-        self._cache: dict[bytes, Route | None] = {}
+        self._cache: dict[bytes, PrefixRoute | None] = {}
         """By destination."""
 
     @property
@@ -179,7 +179,7 @@ class Router(NetworkFunction):
             frame = error_about(packet, code, source, self._gateway, mtu)
             self.emitted.append(Emitted(port, frame))
 
-    def _look_up(self, version: int, destination: int) -> Route | None:
+    def _look_up(self, version: int, destination: int) -> PrefixRoute | None:
         if is_martian(version, destination):
             return _MARTIAN
         for shift, table in self._tables[version]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import (
     FLOW,
     FLOW_KEY_BYTES,
@@ -26,7 +26,7 @@ from servernf.python.flow_keys import (
     fragment_key,
     host_of,
 )
-from servernf.python.match import Condition, Headers
+from servernf.python.match import Headers, MatchCondition
 from servernf.python.network_function import INSIDE, OTHER, NetworkFunction, network_function
 from servernf.python.packet import (
     ICMP,
@@ -40,7 +40,7 @@ from servernf.python.packet import (
     quotes_l4,
 )
 from servernf.python.state import EntryKind
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 from servernf.python.tcp_acceptance import (
     ACCEPTED,
     ACK,
@@ -60,7 +60,7 @@ from servernf.python.tcp_acceptance import (
     side_problem,
 )
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 FRAGMENT_TIMEOUT_US = 30_000_000
 MAX_FRAGMENTS = 4096
@@ -79,7 +79,7 @@ _NO_SIDE = Side()
 """Of what is not TCP."""
 
 
-class _Connection(Entry):
+class _Connection(FairEntry):
     __slots__ = ("inside", "kind", "outside", "used_us")
 
     def __init__(self, kind: int = TCP) -> None:
@@ -90,18 +90,18 @@ class _Connection(Entry):
             self.inside, self.outside = Side(), Side()
 
 
-class _Fragment(Entry):
+class _Fragment(FairEntry):
     __slots__ = ("expires_us",)
 
     def __init__(self) -> None:
         self.expires_us = 0
 
 
-def _flow(key: bytes, _record: object) -> Flow:
+def _flow(key: bytes, _record: object) -> RecordFlow:
     return flow_of_key(key if len(key) % 2 else key[:-1])  # an echo's says who asks, too
 
 
-def _fragment_flow(key: bytes, _record: object) -> Flow:
+def _fragment_flow(key: bytes, _record: object) -> RecordFlow:
     return flow_of_fragment(key)
 
 
@@ -109,8 +109,8 @@ _CONNECTIONS = EntryKind(
     "connections",
     _Connection,
     (
-        Field("kind", "u16"),
-        Field("used_us", "age"),
+        RecordField("kind", "u16"),
+        RecordField("used_us", "age"),
         *side_fields("inside"),
         *side_fields("outside"),
     ),
@@ -121,7 +121,7 @@ _CONNECTIONS = EntryKind(
 _FRAGMENTS = EntryKind(
     "fragments",
     _Fragment,
-    (Field("expires_us", "age"),),
+    (RecordField("expires_us", "age"),),
     key_sizes=FRAGMENT_KEY_BYTES,
     flow_of=_fragment_flow,
     looks_at=("inside", "outside", "protocol"),
@@ -316,12 +316,12 @@ class StatefulFirewall(NetworkFunction):
         fragment.expires_us = now_us + FRAGMENT_TIMEOUT_US
 
 
-def _rules(config: Fields, key: str) -> list[tuple[Condition, bool, str]]:
+def _rules(config: Fields, key: str) -> list[tuple[MatchCondition, bool, str]]:
     """Conditions, whether they permit, and their places in the configuration."""
-    rules: list[tuple[Condition, bool, str]] = []
+    rules: list[tuple[MatchCondition, bool, str]] = []
     for index, item in enumerate(config.objects(key, required=False)):
         permits = item.choice("action", _ACTIONS) == "permit"
-        rules.append((Condition.read(item), permits, f"{key}[{index}]"))
+        rules.append((MatchCondition.read(item), permits, f"{key}[{index}]"))
         item.only_known()
     return rules
 

@@ -18,11 +18,11 @@ from servernf.python.network_function import (
     network_function,
 )
 from servernf.python.packet import PacketView
-from servernf.python.state import Kind
+from servernf.python.state import TableKind
 from servernf.python.tables import Fixed
 from servernf.wire.errors import InputError
 from servernf.wire.fields import Fields
-from servernf.wire.state import Field
+from servernf.wire.state import RecordField
 
 _PER_BYTE = 8_000_000
 
@@ -70,16 +70,16 @@ class _Queue:
 
 
 _MOST = 1 << 20
-_QUEUES = Kind(
+_QUEUES = TableKind(
     "queues",
     _Queue,
     (
-        Field("tokens", "i64"),
-        Field("last_us", "age"),
-        Field("leaving_us", "ages", _MOST),
-        Field("sizes", "bytes", 4 * _MOST),
+        RecordField("tokens", "i64"),
+        RecordField("last_us", "age"),
+        RecordField("leaving_us", "ages", _MOST),
+        RecordField("sizes", "bytes", 4 * _MOST),
     ),
-    key=(Field("inside", "bool"),),
+    key=(RecordField("inside", "bool"),),
 )
 
 

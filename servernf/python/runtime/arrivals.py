@@ -11,7 +11,7 @@ from typing import Protocol
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arriving import SILENT_US, Arriving
 from servernf.python.runtime.departing import Leaving
-from servernf.python.runtime.errors import AlreadyThere, NotFound, Refused
+from servernf.python.runtime.errors import ChainExists, NotFound, NotPermitted
 from servernf.python.runtime.gates import Gate, Gates
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
@@ -99,7 +99,7 @@ class Announced:
         """Refused when it is something else that is opened."""
         nfs = frozenset(told.name for told in opening.nfs)
         if not self.is_open or self.scope != opening.scope or self.nfs != nfs:
-            raise Refused(f"open: is not what was announced for transfer {quoted(name)}")
+            raise NotPermitted(f"open: is not what was announced for transfer {quoted(name)}")
 
 
 class Arrivals:
@@ -185,7 +185,7 @@ class Arrivals:
             or not compare_digest(announced.secret, request.secret)
             or (by and by != announced.source)
         ):
-            raise Refused(
+            raise NotPermitted(
                 f"id: no controller has announced transfer {quoted(request.id)} of yours"
                 " (expectState)"
             )
@@ -223,7 +223,7 @@ class Arrivals:
                 if request.release.commit == (held >= 0):
                     return vnf.PushStateResponse(held=max(0, held))
                 if held >= 0:
-                    raise AlreadyThere(f"id: {quoted(request.id)} is over: its state is owned here")
+                    raise ChainExists(f"id: {quoted(request.id)} is over: its state is owned here")
             if part == "release" and not request.release.commit:
                 return vnf.PushStateResponse()
             raise NotFound(f"id: no transfer {quoted(request.id)} is open here")

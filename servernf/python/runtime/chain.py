@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from servernf.python.network_function import OTHER
-from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
-from servernf.python.runtime.tables import Out, Peer, Tables, ToNf, path_text
+from servernf.python.runtime.errors import ChainExists, NotFound, Unreachable
+from servernf.python.runtime.tables import Out, Peer, ToNf, WorkerTables, path_text
 from servernf.wire.errors import InputError, ReportedError, unknown
 
 MAX_SPI = (1 << 24) - 1
@@ -22,7 +22,7 @@ MAX_MAC = (1 << 48) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class ChainScope:
     """Packets with (SPI, SI) that enter the called NF by `in_port` and leave it by `out_port`.
 
     An empty `in_port`: they come from another NF of this worker. An empty `out_port`: the other
@@ -81,7 +81,7 @@ class ChainPeer(Protocol):
     """A worker as other workers see it."""
 
     def service_chain(
-        self, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool = False
+        self, nf: str, scope: ChainScope, hops: Sequence[Hop], *, update: bool = False
     ) -> Chained: ...
 
 
@@ -95,7 +95,7 @@ def nobody(address: str) -> ChainPeer:
 
 
 @dataclass(slots=True)
-class Plan:
+class ChainPlan:
     """What a chain changes on this worker, checked but not committed.
 
     `first` is the called NF's classifier entry; `nfs` those whose classifiers are set.
@@ -114,7 +114,7 @@ class RemoteCall:
 
     key: tuple[str, int, str]
     hop: NfHop
-    scope: Scope
+    scope: ChainScope
     rest: tuple[Hop, ...]
 
     @property
@@ -127,7 +127,9 @@ class RemoteCall:
         return Out(self.hop.dst_mac or mac, self.scope.spi, self.scope.si, self.peer)
 
 
-def plan_chain(tables: Tables, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool) -> Plan:
+def plan_chain(
+    tables: WorkerTables, nf: str, scope: ChainScope, hops: Sequence[Hop], *, update: bool
+) -> ChainPlan:
     """Walk the list as far as this worker goes; raises with all that is wrong."""
     problems: list[str] = []
     if not 0 < scope.spi <= MAX_SPI:
@@ -138,7 +140,7 @@ def plan_chain(tables: Tables, nf: str, scope: Scope, hops: Sequence[Hop], *, up
         raise NotFound(f"nf: {unknown('NF instance', nf, list(tables.instances))}")
     path = scope.path
     left = _port_left(tables, nf, scope.in_port, scope.out_port, "scope", problems)
-    plan = Plan((nf, path, left), {}, {}, [])
+    plan = ChainPlan((nf, path, left), {}, {}, [])
     if scope.in_port:
         _check_port(tables, nf, scope.in_port, "scope.in_port", problems)
         plan.entries[path] = ToNf(nf, scope.in_port)
@@ -156,7 +158,9 @@ def plan_chain(tables: Tables, nf: str, scope: Scope, hops: Sequence[Hop], *, up
                 problems.append(f"{where}: an exit must be the last hop")
             break
         if hop.worker:
-            onward = Scope(hop.spi or scope.spi, hop.si or scope.si - 1, hop.port, hop.out_port)
+            onward = ChainScope(
+                hop.spi or scope.spi, hop.si or scope.si - 1, hop.port, hop.out_port
+            )
             if not 0 < onward.si <= 255:
                 problems.append(f"{where}.si: no SI below {scope.si} is left")
             if not hop.port:
@@ -184,7 +188,7 @@ def plan_chain(tables: Tables, nf: str, scope: Scope, hops: Sequence[Hop], *, up
 
 
 def _port_left(
-    tables: Tables, nf: str, in_port: str, out_port: str, where: str, problems: list[str]
+    tables: WorkerTables, nf: str, in_port: str, out_port: str, where: str, problems: list[str]
 ) -> str:
     left = out_port or OTHER.get(in_port, "")
     if not left:
@@ -194,7 +198,7 @@ def _port_left(
     return left
 
 
-def _check_port(tables: Tables, nf: str, port: str, where: str, problems: list[str]) -> None:
+def _check_port(tables: WorkerTables, nf: str, port: str, where: str, problems: list[str]) -> None:
     ports = tables.instances[nf].nf.ports
     if port not in ports:
         problems.append(f"{where}: {unknown('port', port, ports)} of {nf}")
@@ -209,7 +213,7 @@ def _check_exit(hop: ExitHop, where: str, problems: list[str]) -> None:
         problems.append(f"{where}.si: must be 0 to 255, not {hop.si}")
 
 
-def _check_existing(tables: Tables, plan: Plan, *, update: bool) -> None:
+def _check_existing(tables: WorkerTables, plan: ChainPlan, *, update: bool) -> None:
     """serviceChain makes what is not there (or is so already); serviceChainUpdate changes it."""
     nf, path, left = plan.first
     entry = tables.entries.get(path)
@@ -236,10 +240,10 @@ def _check_existing(tables: Tables, plan: Plan, *, update: bool) -> None:
                     " use serviceChainUpdate"
                 )
     if clashes:
-        raise AlreadyThere("\n".join(clashes))
+        raise ChainExists("\n".join(clashes))
 
 
-def reachable(tables: Tables, path: int, start: str) -> set[str]:
+def reachable(tables: WorkerTables, path: int, start: str) -> set[str]:
     """NFs that packets of a path come to from this one (itself included)."""
     reached: set[str] = set()
     todo = [start]
@@ -256,7 +260,7 @@ def reachable(tables: Tables, path: int, start: str) -> set[str]:
 
 
 def call_far(
-    far: ChainPeer, nf: str, scope: Scope, rest: Sequence[Hop], *, update: bool
+    far: ChainPeer, nf: str, scope: ChainScope, rest: Sequence[Hop], *, update: bool
 ) -> Chained:
     """Pass the rest of a chain on to another worker."""
     try:
@@ -268,7 +272,7 @@ def call_far(
         return far.service_chain(nf, scope, rest)
 
 
-def tell_abandoned(before: Tables, after: Tables, dial: Dial) -> str:
+def tell_abandoned(before: WorkerTables, after: WorkerTables, dial: Dial) -> str:
     """Remove what an update leaves behind on other workers; what one of them has said against it."""
     still = {
         (out.peer, out.spi, out.si)
@@ -281,7 +285,7 @@ def tell_abandoned(before: Tables, after: Tables, dial: Dial) -> str:
             continue
         peer = out.peer
         try:
-            scope = Scope(out.spi, out.si, peer.port, peer.out_port)
+            scope = ChainScope(out.spi, out.si, peer.port, peer.out_port)
             dial(peer.worker).service_chain(peer.nf, scope, (), update=True)
         except ReportedError as error:
             failed = f"removing the old chain at {peer.nf}: {error}"

@@ -31,7 +31,7 @@ class _Noting(Index):
 
     __slots__ = ("_changed", "_name")
 
-    def __init__(self, name: str, changed: Changed) -> None:
+    def __init__(self, name: str, changed: ChangedRecords) -> None:
         self.keys = {}
         self._name, self._changed = name, changed
 
@@ -44,7 +44,7 @@ class _Noting(Index):
         self._changed.opened = True
 
 
-class Changed:
+class ChangedRecords:
     """The records of an instance that are in some buckets, or all (None)."""
 
     def __init__(self, instance: Instance, buckets: Buckets | None) -> None:

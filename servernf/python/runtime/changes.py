@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from servernf.python.runtime.chain import Plan, Scope, reachable
-from servernf.python.runtime.tables import Instance, Out, SampledLabels, Tables, graph_of
+from servernf.python.runtime.chain import ChainPlan, ChainScope, reachable
+from servernf.python.runtime.tables import Instance, Out, SampledLabels, WorkerTables, graph_of
 from servernf.wire.instances import base_name
 
 
@@ -49,7 +49,7 @@ def manifest_problems(manifest: SampledLabels | None) -> list[str]:
     return ["manifest.threshold: must be 0 to 2^32 (the rate times 2^32)"]
 
 
-def port_problems(tables: Tables, old: Instance, ports: Sequence[str]) -> list[str]:
+def port_problems(tables: WorkerTables, old: Instance, ports: Sequence[str]) -> list[str]:
     """An instance keeps its chains when it is replaced, so it must keep the ports they use."""
     used = {port for nf, _, port in tables.classifiers if nf == old.name}
     used |= {to.port for to in tables.entries.values() if to.nf == old.name}
@@ -69,7 +69,7 @@ def followed(instance: Instance, others: Iterable[Instance]) -> Instance | None:
     return followers[-1] if followers else None
 
 
-def without(tables: Tables) -> Tables:
+def without(tables: WorkerTables) -> WorkerTables:
     """Chains that begin at, lead to or leave NFs which are no longer there go."""
     instances = tables.instances
     return replace(
@@ -83,7 +83,9 @@ def without(tables: Tables) -> Tables:
     )
 
 
-def with_plan(tables: Tables, plan: Plan, scope: Scope, *, update: bool) -> Tables:
+def with_plan(
+    tables: WorkerTables, plan: ChainPlan, scope: ChainScope, *, update: bool
+) -> WorkerTables:
     """The tables once a checked chain is in them."""
     path = scope.path
     entries = dict(tables.entries)

@@ -9,15 +9,15 @@ class NotFound(ServerError):
     """An NF instance or a chain that is not there."""
 
 
-class AlreadyThere(ServerError):
+class ChainExists(ServerError):
     """A chain that would have to be changed by serviceChainUpdate."""
 
 
-class Unsupported(ServerError):
+class NotSupported(ServerError):
     """What this version does not do."""
 
 
-class Refused(ServerError):
+class NotPermitted(ServerError):
     """Who calls may not: no controller has said so."""
 
 

@@ -15,11 +15,11 @@ from servernf.python.telling import (
     MOST_TEXT,
     RATES,
     Alert,
-    Drop,
     Nat,
     Said,
     Source,
     Suppressed,
+    ToldDrop,
     ToldPacket,
 )
 
@@ -107,7 +107,7 @@ def _message(event: _Event) -> vnf.Event:
     if flow is not None:
         told.packet.CopyFrom(_packet(flow))
     match said:
-        case Drop(reason, rule):
+        case ToldDrop(reason, rule):
             told.drop.reason, told.drop.rule = reason, rule
         case Alert():
             told.alert.signature_id = said.number

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from servernf.python.network_function import INSIDE, OUTSIDE
 from servernf.python.packet import PacketView
-from servernf.python.runtime.tables import CompiledCall, Exit
+from servernf.python.runtime.tables import CompiledCall, CompiledExit
 from servernf.python.runtime.tag import TAG_BYTES
 from servernf.python.scope import Buckets
 
@@ -92,7 +92,7 @@ def is_of(step: CompiledCall, packet: PacketView, buckets: Buckets) -> bool:
 def steps_behind(step: CompiledCall) -> list[CompiledCall]:
     """A step and all that follow on this worker, the nearest first."""
     calls: list[CompiledCall] = []
-    ways: list[CompiledCall | Exit] = [step]
+    ways: list[CompiledCall | CompiledExit] = [step]
     while ways:
         way = ways.pop(0)
         if isinstance(way, CompiledCall) and way not in calls:

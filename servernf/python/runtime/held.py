@@ -10,23 +10,23 @@ from servernf.python.network_function import Emitted
 from servernf.python.runtime.tables import CompiledCall, path_text
 from servernf.python.runtime.tag import Beside, Tagged
 from servernf.wire.errors import InputError
-from servernf.wire.state import Field, RecordLayout, StateRecord
+from servernf.wire.state import RecordField, RecordLayout, StateRecord
 
 _MOST_FRAME = 65_600
 HELD = RecordLayout(
     "held",
     2,
-    (Field("number", "u64"),),
+    (RecordField("number", "u64"),),
     (
-        Field("due", "age"),
-        Field("path", "u32"),
-        Field("label", "u32"),
-        Field("context", "u32"),
-        Field("entered", "bytes", 200),
-        Field("port", "bytes", 200),
-        Field("base", "bytes", 4),
-        Field("words", "bytes", 16),
-        Field("frame", "bytes", _MOST_FRAME),
+        RecordField("due", "age"),
+        RecordField("path", "u32"),
+        RecordField("label", "u32"),
+        RecordField("context", "u32"),
+        RecordField("entered", "bytes", 200),
+        RecordField("port", "bytes", 200),
+        RecordField("base", "bytes", 4),
+        RecordField("words", "bytes", 16),
+        RecordField("frame", "bytes", _MOST_FRAME),
     ),
 )
 """By order. `path` is (SPI, SI) and `entered` the port by which the packet came to the NF; `base` and

@@ -15,7 +15,7 @@ RECENT = 256
 """So many of the last times are kept of an NF; percentiles are of these."""
 
 
-class Times:
+class NfTimes:
     """How long packets were in an NF, ns."""
 
     __slots__ = ("count", "recent", "total")

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.jobs import Jobs
-from servernf.python.runtime.tables import Out, Tables, path_text
+from servernf.python.runtime.tables import Out, WorkerTables, path_text
 from servernf.wire.addresses import mac_text, parse_mac
 from servernf.wire.errors import InputError
 from servernf.wire.nsh import marker
@@ -32,7 +32,7 @@ class Marks:
         self.waiting: list[bytes] = []
         """Markers that leave with the next batch, behind its frames."""
 
-    def settle(self, tables: Tables) -> None:
+    def settle(self, tables: WorkerTables) -> None:
         """Job: remember where exits lead."""
         for step in tables.classifiers.values():
             if isinstance(step, Out):
@@ -47,7 +47,7 @@ class Marks:
         return frames
 
     def mark(
-        self, request: vnf.MarkLastInTransitRequest, tables: Tables
+        self, request: vnf.MarkLastInTransitRequest, tables: WorkerTables
     ) -> vnf.MarkLastInTransitResponse:
         """markLastInTransit: a marker on each path that packets took to a worker."""
         try:

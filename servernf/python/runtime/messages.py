@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.chain import Dial, ExitHop, Hop, NfHop, Scope
+from servernf.python.runtime.chain import ChainScope, Dial, ExitHop, Hop, NfHop
 from servernf.python.runtime.clocks import wall_us
-from servernf.python.runtime.errors import NotFound, Unsupported
+from servernf.python.runtime.errors import NotFound, NotSupported
 from servernf.python.runtime.tables import Out, SampledLabels, ToNf
 from servernf.python.runtime.worker import NfSpec, Worker
 from servernf.python.variants import VARIANTS
@@ -58,7 +58,7 @@ def service_chain(
 ) -> vnf.ServiceChainResponse:
     """serviceChain, or serviceChainUpdate."""
     if request.scope.HasField("flow_space") and request.scope.flow_space.ByteSize():
-        raise Unsupported(
+        raise NotSupported(
             "scope.flow_space: a flow space narrower than (SPI, SI) is not told apart here;"
             " give each traffic class a path of its own in the switch"
         )
@@ -66,7 +66,7 @@ def service_chain(
     scope = request.scope
     chained = worker.service_chain(
         request.nf,
-        Scope(scope.spi, scope.si, scope.in_port, scope.out_port),
+        ChainScope(scope.spi, scope.si, scope.in_port, scope.out_port),
         hops,
         update=update,
         dial=dial,

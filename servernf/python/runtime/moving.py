@@ -8,15 +8,17 @@ from functools import partial
 
 from servernf.python.network_function import NetworkFunction
 from servernf.python.runtime.held import HELD, HeldFrames, read_held
-from servernf.python.runtime.tables import CompiledCall, Exit, Instance
-from servernf.python.scope import Buckets, Scope
+from servernf.python.runtime.tables import CompiledCall, CompiledExit, Instance
+from servernf.python.scope import Buckets, StateScope
 from servernf.python.state import CHUNK
 from servernf.wire.buckets import KEYS
 from servernf.wire.errors import InputError, quoted
 from servernf.wire.state import RecordLayout, StateRecord, decode, encode
 
 
-def export_state(instance: Instance, held: HeldFrames, scope: Scope, now_us: int) -> list[bytes]:
+def export_state(
+    instance: Instance, held: HeldFrames, scope: StateScope, now_us: int
+) -> list[bytes]:
     """Batches, in the order in which to enter them."""
     batches = instance.nf.state.export(scope, now_us)
     records = held.records(instance.name, now_us) if scope.is_all else []
@@ -53,7 +55,7 @@ def import_state(
     return count + len(frames_held)
 
 
-def delete_state(instance: Instance, held: HeldFrames, scope: Scope) -> int:
+def delete_state(instance: Instance, held: HeldFrames, scope: StateScope) -> int:
     """Take the records of a scope out; how many."""
     gone = instance.nf.state.delete(scope)
     if scope.is_all:
@@ -91,11 +93,11 @@ def step_of(
     steps: Mapping[int, CompiledCall], path: int, nf: str, port: str
 ) -> CompiledCall | None:
     """Where packets of a path enter an instance by a port."""
-    ways: list[CompiledCall | Exit] = [steps[path]] if path in steps else []
+    ways: list[CompiledCall | CompiledExit] = [steps[path]] if path in steps else []
     seen: set[int] = set()
     while ways:
         step = ways.pop()
-        if isinstance(step, Exit) or id(step) in seen:
+        if isinstance(step, CompiledExit) or id(step) in seen:
             continue
         seen.add(id(step))
         if step.instance.name == nf and step.port == port:

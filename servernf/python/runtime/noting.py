@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from servernf.python.network_function import Emitted
 from servernf.python.packet import PacketView
-from servernf.python.runtime.tables import CompiledCall, Exit
+from servernf.python.runtime.tables import CompiledCall, CompiledExit
 from servernf.python.runtime.tag import TAG_BYTES, Beside, Tagged
-from servernf.wire.records import Kind
-from servernf.wire.slices import Slice
+from servernf.wire.records import RecordKind
+from servernf.wire.slices import StateSlice
 
 SLOTS = 5
 """Of a note: the tag's context words, the worker's frame, when the NF was done (ns), the port, the frame
@@ -30,7 +30,7 @@ FAILED = "failed: "
 """Begins the reason of a call that ended in an exception."""
 
 
-class Times(NamedTuple):
+class BatchTimes(NamedTuple):
     """When a batch began, by three clocks: that of NFs, the wall's, and the point's (ns)."""
 
     now_us: int
@@ -42,7 +42,7 @@ class Times(NamedTuple):
         return self.wall_us + (ticks_ns - self.tick_ns) // 1000
 
 
-class Lost(NamedTuple):
+class LostFrame(NamedTuple):
     """A frame that the worker itself dropped; without a step where no path led to one."""
 
     words: bytes
@@ -76,7 +76,7 @@ class Call(NamedTuple):
     context_out: int
     reason: str
     emitted: tuple[Emitted, ...]
-    state: Slice | None = None
+    state: StateSlice | None = None
     """What it touched, where a witness wants that."""
 
     @property
@@ -89,22 +89,22 @@ class Call(NamedTuple):
         later."""
         return not self.reason or any(some.at_us > now_us for some in self.emitted)
 
-    def outcomes(self, now_us: int) -> Iterator[tuple[Kind, int, bytes, str, str]]:
+    def outcomes(self, now_us: int) -> Iterator[tuple[RecordKind, int, bytes, str, str]]:
         """Kind, branch, frame, port left and reason of every record that it makes."""
         given = self.given or b""
         if self.given is not None:
-            yield Kind.IN, self.branch, given, "", ""
+            yield RecordKind.IN, self.branch, given, "", ""
         if self.port is not None:
-            yield Kind.OUT, self.branch, self.frame, self.port, ""
+            yield RecordKind.OUT, self.branch, self.frame, self.port, ""
         for number, some in enumerate(self.emitted, 1):
             if some.at_us <= now_us:
-                yield Kind.OUT, self.branch + number, some.frame, some.port, ""
+                yield RecordKind.OUT, self.branch + number, some.frame, some.port, ""
         if self.reason.startswith(FAILED):
-            yield Kind.ERROR, self.branch, given, "", self.reason
+            yield RecordKind.ERROR, self.branch, given, "", self.reason
         elif self.port is None and self.is_held(now_us):
-            yield Kind.HELD, self.branch, b"", "", ""
+            yield RecordKind.HELD, self.branch, b"", "", ""
         elif self.port is None:
-            yield Kind.DROP, self.branch, self.frame, "", self.reason
+            yield RecordKind.DROP, self.branch, self.frame, "", self.reason
 
 
 class Plain(NamedTuple):
@@ -149,7 +149,7 @@ class NoteBatch:
         "times",
     )
 
-    def __init__(self, steps: Mapping[int, CompiledCall], times: Times) -> None:
+    def __init__(self, steps: Mapping[int, CompiledCall], times: BatchTimes) -> None:
         self.steps, self.times = steps, times
         self.notes: list[Any] = []
         self.contexts = b""
@@ -158,9 +158,9 @@ class NoteBatch:
         """What NFs sent beside, by where the note begins."""
         self.asides: dict[int, Aside] = {}
         """Of what was sent beside, by where the note begins."""
-        self.slices: dict[int, Slice] = {}
+        self.slices: dict[int, StateSlice] = {}
         """The state that calls touched, by where the note begins (`slicing`)."""
-        self.lost: list[Lost] = []
+        self.lost: list[LostFrame] = []
         self.spent: tuple[int, int] = (0, 0)
         """CPU time (ns) and how many calls of NFs it was for; 0, 0: not known."""
 
@@ -245,7 +245,7 @@ class NoteBatch:
         while self.notes[first + 1] is None:
             first -= SLOTS
         frame = self.notes[first + 1]
-        step: CompiledCall | Exit = self.steps[int.from_bytes(frame[18:22], "big")]
+        step: CompiledCall | CompiledExit = self.steps[int.from_bytes(frame[18:22], "big")]
         for before in range(first, at, SLOTS):
             assert isinstance(step, CompiledCall)
             step = step.next[self.notes[before + 3]]

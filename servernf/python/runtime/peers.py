@@ -15,13 +15,13 @@ from cryptography.x509.oid import NameOID
 from servernf.host.authority import DEFAULT_WITNESSES, DEFAULT_WRITERS, Authority
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
-from servernf.python.runtime.chain import Chained, Hop, Scope
+from servernf.python.runtime.chain import Chained, ChainScope, Hop
 from servernf.python.runtime.errors import (
-    AlreadyThere,
+    ChainExists,
     NotFound,
-    Refused,
+    NotPermitted,
+    NotSupported,
     Unreachable,
-    Unsupported,
 )
 from servernf.python.runtime.messages import hop_message
 from servernf.wire.errors import InputError
@@ -38,9 +38,9 @@ OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
-    (AlreadyThere, grpc.StatusCode.ALREADY_EXISTS),
-    (Unsupported, grpc.StatusCode.UNIMPLEMENTED),
-    (Refused, grpc.StatusCode.PERMISSION_DENIED),
+    (ChainExists, grpc.StatusCode.ALREADY_EXISTS),
+    (NotSupported, grpc.StatusCode.UNIMPLEMENTED),
+    (NotPermitted, grpc.StatusCode.PERMISSION_DENIED),
     (Unreachable, grpc.StatusCode.UNAVAILABLE),
 )
 """What is told of a worker's errors."""
@@ -171,7 +171,7 @@ class RemoteWorker:
         self._named = [("grpc.ssl_target_name_override", name)] if name else []
 
     def service_chain(
-        self, nf: str, scope: Scope, hops: Sequence[Hop], *, update: bool = False
+        self, nf: str, scope: ChainScope, hops: Sequence[Hop], *, update: bool = False
     ) -> Chained:
         """serviceChain, or serviceChainUpdate, at an NF there."""
         request = vnf.ServiceChainRequest(nf=nf)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.packet import TCP, PacketView
 from servernf.python.runtime.arrivals import Arrivals, TransferHost, buckets_of
-from servernf.python.runtime.changed import Changed
+from servernf.python.runtime.changed import ChangedRecords
 from servernf.python.runtime.errors import NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
 from servernf.python.runtime.standbys import LEASE_US, Standbys
@@ -57,7 +57,7 @@ class Replica:
         self.redial = lambda: dial(request.destination, request.destination_name)
         self.peer = self.redial()
         self.told = vnf.ReplicateResponse(state="copying")
-        self.changed: list[Changed] = []
+        self.changed: list[ChangedRecords] = []
         self.gate = Gate(self.nfs, self.buckets, self._drops, follows=True)
         self.heard_us = now_us
         """When it was asked what was answered last."""
@@ -232,7 +232,7 @@ class Replicas:
             self._end(before, "stopped")
         self._arrivals.check_free(replica.nfs, replica.buckets, follows=True)
         instances = self._host.instances
-        replica.changed = [Changed(instances[name], replica.buckets) for name in replica.nfs]
+        replica.changed = [ChangedRecords(instances[name], replica.buckets) for name in replica.nfs]
         for changed in replica.changed:
             changed.begin()
         ended = [name for name, other in self.all.items() if other.over.is_set()]

@@ -28,11 +28,11 @@ from typing import IO, Any
 from servernf.python.runtime.noting import (
     FAILED,
     SLOTS,
+    BatchTimes,
     Call,
-    Lost,
+    LostFrame,
     NoteBatch,
     Plain,
-    Times,
     located,
 )
 from servernf.python.runtime.slicing import Sliced
@@ -49,7 +49,7 @@ from servernf.wire.configs import config_digest
 from servernf.wire.records import (
     CUT,
     STATE_CUT,
-    Kind,
+    RecordKind,
     event,
     frame_digest,
     packed,
@@ -217,7 +217,7 @@ class Shim:
             return None
         if not self._thread:
             self._thread, self._cpu_ns = threading.get_ident(), self._cpu()
-        self.current = NoteBatch(steps, Times(now_us, self._wall_clock_us(), self.ticks()))
+        self.current = NoteBatch(steps, BatchTimes(now_us, self._wall_clock_us(), self.ticks()))
         return self.current
 
     def noted(self, batch: NoteBatch | None, frames: int) -> None:
@@ -285,14 +285,14 @@ class Shim:
 
     # -- samples -------------------------------------------------------------------------------
 
-    def _sample(self, times: Times, call: Call) -> None:
+    def _sample(self, times: BatchTimes, call: Call) -> None:
         for sample in self._samples(times, call):
             self._ring.append(sample)
             self.recorded += 1
             if self._file is not None:
                 self._write(self._file, sample)
 
-    def _samples(self, times: Times, call: Call) -> Iterator[Sample]:
+    def _samples(self, times: BatchTimes, call: Call) -> Iterator[Sample]:
         step, entered, left = call.step, call.entered, call.left
 
         def sample(direction: str, port: str, at_ns: int, frame: bytes, reason: str = "") -> Sample:
@@ -339,12 +339,12 @@ class Shim:
         rest = times.now_us, *batch.spent, before, plain.context_out, configuration, _NONE
         given, gone = frame[TAG_BYTES:], sent[TAG_BYTES:]
         self._put(packed((
-            Kind.IN, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, flow, len(given),
-            entered, left, times.at(entered), *rest,
+            RecordKind.IN, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, flow,
+            len(given), entered, left, times.at(entered), *rest,
         ), self._texts(name, step.port, "", ""), given))  # fmt: skip
         self._put(packed((
-            Kind.OUT, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, flow, len(gone),
-            entered, left, times.at(left), *rest,
+            RecordKind.OUT, point, boot, self._sequence, label, ingress, path, epoch, 0, 0, flow,
+            len(gone), entered, left, times.at(left), *rest,
         ), self._texts(name, step.port, port, ""), gone))  # fmt: skip
 
     def _tell_call(self, batch: NoteBatch, call: Call, epoch: int, headers: int) -> None:
@@ -354,22 +354,22 @@ class Shim:
         rest = call.context_in, call.context_out, configuration
         state = b"" if call.state is None else slices.pack(call.state)
         for kind, branch, frame, port, reason in call.outcomes(batch.times.now_us):
-            at_ns = entered if kind is Kind.IN else left
+            at_ns = entered if kind is RecordKind.IN else left
             head = kind, call.words, step.path, epoch, branch, entered, left, at_ns
             texts = self._texts(step.instance.name, step.port, port, reason)
-            is_outcome = kind is not Kind.IN and branch == call.branch
+            is_outcome = kind is not RecordKind.IN and branch == call.branch
             self._packet(batch, head, rest, texts, frame, headers, state if is_outcome else b"")
 
-    def _tell_lost(self, batch: NoteBatch, lost: Lost, epoch: int, headers: int) -> None:
+    def _tell_lost(self, batch: NoteBatch, lost: LostFrame, epoch: int, headers: int) -> None:
         at_ns = batch.times.tick_ns
-        head = (Kind.LOST, lost.words, lost.path, epoch, lost.branch, at_ns, at_ns, at_ns)
+        head = (RecordKind.LOST, lost.words, lost.path, epoch, lost.branch, at_ns, at_ns, at_ns)
         texts = self._texts("", "", "", lost.reason)
         self._packet(batch, head, (0, 0, _NONE), texts, lost.frame, headers)
 
     def _packet(
         self,
         batch: NoteBatch,
-        head: tuple[Kind, bytes, int, int, int, int, int, int],
+        head: tuple[RecordKind, bytes, int, int, int, int, int, int],
         rest: tuple[int, int, bytes],
         texts: bytes,
         frame: bytes,

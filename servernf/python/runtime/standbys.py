@@ -54,7 +54,7 @@ class _Part:
 
 
 @dataclass(slots=True)
-class Standby:
+class StandbyRecords:
     """One replication; `buckets` None: everything."""
 
     instances: Mapping[str, Instance]
@@ -182,8 +182,8 @@ class Standbys:
 
     def __init__(self, host: TransferHost, arrivals: Arrivals) -> None:
         self._host, self._arrivals = host, arrivals
-        self.all: dict[str, Standby] = {}
-        self._promoted: OrderedDict[str, Standby] = OrderedDict()
+        self.all: dict[str, StandbyRecords] = {}
+        self._promoted: OrderedDict[str, StandbyRecords] = OrderedDict()
         """Those that are over since their scopes are this worker's own."""
 
     def pushed(self, request: vnf.PushStateRequest, by: str) -> vnf.PushStateResponse:
@@ -218,7 +218,7 @@ class Standbys:
             if buckets is not None:
                 check_divided(instance, buckets)
         gate = Gate(frozenset(instances), buckets, lambda frame: self._takes(name, frame))
-        self.all[name] = Standby(
+        self.all[name] = StandbyRecords(
             instances, buckets, self._host.now_us(), gate, announced, self._host.enter_state
         )
         self._arrivals.taken[name] = gate
@@ -281,7 +281,7 @@ class Standbys:
             self._promoted.popitem(last=False)
         self.forget(name)
 
-    def _left_us(self, standby: Standby) -> int:
+    def _left_us(self, standby: StandbyRecords) -> int:
         return standby.answered_us + LEASE_US - self._host.now_us()
 
     def wait_us(self) -> int | None:

@@ -11,7 +11,7 @@ from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.moving import delete_state, export_state, import_state
 from servernf.python.runtime.tables import CompiledCall, Instance
-from servernf.python.scope import EVERYTHING, Buckets, Scope
+from servernf.python.scope import EVERYTHING, Buckets, StateScope
 from servernf.wire.state import Batch
 
 
@@ -35,7 +35,7 @@ class KeepsState:
     def settle(self) -> None:
         """Compile the steps anew, and look at frames while there are gates."""
 
-    def export_state(self, nf: str, scope: Scope = EVERYTHING) -> list[bytes]:
+    def export_state(self, nf: str, scope: StateScope = EVERYTHING) -> list[bytes]:
         """An instance's state as another worker enters it (`servernf.wire.state`)."""
         return export_state(self._instance(nf), self.held, scope, self.now_us())
 
@@ -43,7 +43,7 @@ class KeepsState:
         """Enter what another worker's instance of the same configuration had; how many records."""
         return import_state(self._instance(nf), self.held, self.steps, batches, self.now_us())
 
-    def delete_state(self, nf: str, scope: Scope = EVERYTHING) -> int:
+    def delete_state(self, nf: str, scope: StateScope = EVERYTHING) -> int:
         """Take state out that another worker goes on with; how many records."""
         return delete_state(self._instance(nf), self.held, scope)
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from servernf.python.network_function import NetworkFunction
 from servernf.python.packet import PacketView
-from servernf.python.runtime.load import Times
+from servernf.python.runtime.load import NfTimes
 from servernf.python.watched import Watch
 
 Process = Callable[[PacketView, str, int], str | None]
 
 
-class Tally:
+class NfTally:
     """How many packets an NF has been called with, and for how long: instances that follow each other
     share it."""
 
@@ -21,7 +21,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.packets = 0
-        self.times = Times()
+        self.times = NfTimes()
 
 
 class Instance:
@@ -35,7 +35,7 @@ class Instance:
         self.type_name = type_name
         self.config_json = config_json
         self.nf = nf
-        self.tally = Tally()
+        self.tally = NfTally()
         self.watching: NetworkFunction | None = None
         """Stands for the NF while its state moves, or is followed."""
         self.watchers: tuple[Watch, ...] = ()
@@ -90,7 +90,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
+class WorkerTables:
     """A *path* is spi << 8 | si. Classifiers: (NF, path, port left) -> next hop."""
 
     instances: Mapping[str, Instance] = field(default_factory=dict[str, Instance])
@@ -101,7 +101,7 @@ class Tables:
     )
 
 
-class Exit:
+class CompiledExit:
     """A compiled next hop out of the worker: the bytes that it puts into the tag."""
 
     __slots__ = ("ethernet", "path")
@@ -123,7 +123,7 @@ class CompiledCall:
         self.process = process
         self.emitted = instance.nf.emitted
         self.port = port
-        self.next: dict[str, CompiledCall | Exit] = {}
+        self.next: dict[str, CompiledCall | CompiledExit] = {}
 
 
 def called_by(instance: Instance) -> Process:
@@ -132,7 +132,7 @@ def called_by(instance: Instance) -> Process:
 
 
 def compile_steps(
-    tables: Tables, core_mac: int, process_of: Callable[[Instance], Process] = called_by
+    tables: WorkerTables, core_mac: int, process_of: Callable[[Instance], Process] = called_by
 ) -> dict[int, CompiledCall]:
     """The first step of every path, linked to those that follow."""
     compiled: dict[tuple[int, str, str], CompiledCall] = {}
@@ -148,7 +148,7 @@ def compile_steps(
                 if isinstance(following, ToNf):
                     made.next[port] = step(path, following)
                 elif following is not None:
-                    made.next[port] = Exit(following, core_mac)
+                    made.next[port] = CompiledExit(following, core_mac)
         return compiled[key]
 
     return {path: step(path, target) for path, target in tables.entries.items()}

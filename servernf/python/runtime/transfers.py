@@ -17,7 +17,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arrivals import Arrivals, TransferHost, buckets_of
 from servernf.python.runtime.arriving import MOST_FRAMES
 from servernf.python.runtime.departing import Chunk, Leaving
-from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
+from servernf.python.runtime.errors import ChainExists, NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
 from servernf.python.runtime.moving import all_buckets
 from servernf.python.runtime.tables import Instance
@@ -278,7 +278,7 @@ class Transfers:
         lost. One that is dead owns nothing."""
         try:
             answer = self._push_release(departure, commit=False)
-        except AlreadyThere:
+        except ChainExists:
             return True
         except ServerError:
             answer = vnf.PushStateResponse()

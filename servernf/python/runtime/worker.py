@@ -1,6 +1,6 @@
 """A worker without sockets: frames in, frames out, and the calls that configure it.
 
-One thread calls `process`; any thread may call the rest. Configuration is an immutable `Tables`
+One thread calls `process`; any thread may call the rest. Configuration is an immutable `WorkerTables`
 that is replaced as a whole, so a batch sees all of a change or nothing of it.
 """
 
@@ -17,9 +17,9 @@ from servernf.python.packet import PacketView
 from servernf.python.runtime.arrivals import Arrivals
 from servernf.python.runtime.chain import (
     Chained,
+    ChainScope,
     Dial,
     Hop,
-    Scope,
     call_far,
     nobody,
     plan_chain,
@@ -43,17 +43,17 @@ from servernf.python.runtime.held import HeldFrames
 from servernf.python.runtime.jobs import Jobs
 from servernf.python.runtime.load import Load
 from servernf.python.runtime.marks import Marks
-from servernf.python.runtime.noting import FAILED, Lost, NoteBatch
+from servernf.python.runtime.noting import FAILED, LostFrame, NoteBatch
 from servernf.python.runtime.replicas import Replicas
 from servernf.python.runtime.shim import Sample, Shim
 from servernf.python.runtime.statekeeping import KeepsState
 from servernf.python.runtime.tables import (
     CompiledCall,
-    Exit,
+    CompiledExit,
     Instance,
     Out,
     SampledLabels,
-    Tables,
+    WorkerTables,
     compile_steps,
 )
 from servernf.python.runtime.tag import TAG, TAG_BYTES, Beside, Tagged, labelled, marker_of
@@ -97,7 +97,7 @@ class Worker(KeepsState):
         """What the socket of this worker has dropped, by reason."""
         self.now_us = clock
         self._lock = threading.Lock()
-        self._tables = Tables()
+        self._tables = WorkerTables()
         self._steps: dict[int, CompiledCall] = {}
         self.held = HeldFrames()
         self.jobs = Jobs()
@@ -115,7 +115,7 @@ class Worker(KeepsState):
         self._base = [struct.pack("!H", ttl << 6 | 6) + _MD1_ETHERNET for ttl in range(64)]
 
     @property
-    def tables(self) -> Tables:
+    def tables(self) -> WorkerTables:
         """The configuration as it is now."""
         return self._tables
 
@@ -166,11 +166,11 @@ class Worker(KeepsState):
             elif not load(frame, TAG_BYTES):
                 lost = "malformed"
             if lost or step is None:
-                self._lose(Lost(words, step, path, 0, lost, frame[TAG_BYTES:]), batch)
+                self._lose(LostFrame(words, step, path, 0, lost, frame[TAG_BYTES:]), batch)
                 continue
             packet.context = context
             given: bytes | None = frame
-            following: CompiledCall | Exit | None = None
+            following: CompiledCall | CompiledExit | None = None
             reason = ""
             is_timed = frame is timed
             try:
@@ -201,7 +201,7 @@ class Worker(KeepsState):
                 self._failed(step, error)
                 reason = FAILED + type(error).__name__
                 port = following = None
-            if isinstance(following, Exit):
+            if isinstance(following, CompiledExit):
                 was = words if packet.context == context else labelled(words, packet.context)
                 parts = following.ethernet, bases[ttl - 1], following.path, was, packet.data
                 out.append(sent := b"".join(parts))
@@ -211,7 +211,9 @@ class Worker(KeepsState):
                 if notes is not None:
                     notes += (words, given, ticks(), port, (packet.data, packet.context, reason))
                 if port is not None:
-                    self._lose(Lost(words, step, path, 0, "no_next_hop", bytes(packet.data)), batch)
+                    self._lose(
+                        LostFrame(words, step, path, 0, "no_next_hop", bytes(packet.data)), batch
+                    )
             if beside:
                 tag = Tagged.of(bases[ttl - 1], words, path)
                 out += self._sent_beside(beside, tag, now_us, batch)
@@ -271,7 +273,7 @@ class Worker(KeepsState):
             except Exception as error:
                 self._failed(step, error)
             if lost:
-                self._lose(Lost(tag.words, step, tag.path, branch, lost, data), batch)
+                self._lose(LostFrame(tag.words, step, tag.path, branch, lost, data), batch)
         return out
 
     def wait_us(self) -> int | None:
@@ -288,7 +290,7 @@ class Worker(KeepsState):
         for held, tag in self.held.due(now_us):
             step, emitted, _ = held
             if self._tables.instances.get(step.instance.name) is not step.instance:
-                lost = Lost(tag.words, step, tag.path, 1, "nf_removed", emitted.frame)
+                lost = LostFrame(tag.words, step, tag.path, 1, "nf_removed", emitted.frame)
                 self._lose(lost, batch)
                 continue
             if batch is not None:
@@ -303,7 +305,7 @@ class Worker(KeepsState):
         self._is_gated = bool(self.gates.all)
         return let
 
-    def _lose(self, lost: Lost, batch: NoteBatch | None) -> None:
+    def _lose(self, lost: LostFrame, batch: NoteBatch | None) -> None:
         self._drop(lost.reason)
         if batch is not None:
             batch.lost.append(lost)
@@ -422,7 +424,7 @@ class Worker(KeepsState):
     def service_chain(
         self,
         nf: str,
-        scope: Scope,
+        scope: ChainScope,
         hops: Sequence[Hop],
         *,
         update: bool = False,
@@ -454,7 +456,7 @@ class Worker(KeepsState):
             self.last_error = tell_abandoned(before, after, dial) or self.last_error
         return Chained(self.core_mac, tuple(nfs))
 
-    def _commit(self, tables: Tables) -> None:
+    def _commit(self, tables: WorkerTables) -> None:
         def put() -> None:
             self._tables = tables
             self.marks.settle(tables)

@@ -27,7 +27,7 @@ from softswitch_support import p4info, program
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast import building
-from orchestrator.softswitch.fast.device import Ask, EngineProcess, LoadedProgram
+from orchestrator.softswitch.fast.device import EngineProcess, EngineRequest, LoadedProgram
 from orchestrator.softswitch.fast.engine import FastEngine
 from orchestrator.softswitch.fast.plain import reader
 from orchestrator.softswitch.fast.switch import FastSwitch
@@ -62,7 +62,9 @@ def test_messages_of_strangers_are_refused_and_change_nothing(device: LoadedProg
     rng = random.Random(5)
     refused = 0
     for _ in range(3000):
-        kind = rng.choice([k for k in Ask if k not in (Ask.MEASURE, Ask.UNLOAD)])
+        kind = rng.choice(
+            [k for k in EngineRequest if k not in (EngineRequest.MEASURE, EngineRequest.UNLOAD)]
+        )
         words = [rng.choice((0, 1, 2, 3, 9, 255, 1 << 31, rng.getrandbits(32))) for _ in range(30)]
         payload = struct.pack("=30I", *words)[: rng.randrange(120)]
         try:

@@ -33,7 +33,7 @@ from test_fast_profiles import INFO, Writer, without_shifts_of_union_stacks
 
 from orchestrator.errors import SwitchError
 from orchestrator.softswitch.fast.building import build, build_process, compiler
-from orchestrator.softswitch.fast.device import Ask, EngineProcess
+from orchestrator.softswitch.fast.device import EngineProcess, EngineRequest
 from orchestrator.softswitch.ir import read_program
 
 pytestmark = [
@@ -131,7 +131,7 @@ def test_mutated_records(count: int) -> None:
             if rng.random() < 0.1:
                 del raw[rng.randrange(len(raw)) :]
             try:
-                device.ask(Ask.CHANGES, raw)
+                device.ask(EngineRequest.CHANGES, raw)
             except SwitchError as error:
                 refused += "refuses" in str(error)
             if n % 10 == 0:
@@ -147,8 +147,8 @@ def _records(rng: random.Random) -> list[bytes]:
         device = both.fast.loaded.device
         ask = device.ask
 
-        def heard(kind: Ask, payload: bytes | bytearray = b"") -> bytes:
-            if kind is Ask.CHANGES:
+        def heard(kind: EngineRequest, payload: bytes | bytearray = b"") -> bytes:
+            if kind is EngineRequest.CHANGES:
                 told.append(bytes(payload))
             return ask(kind, payload)
 

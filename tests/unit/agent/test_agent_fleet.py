@@ -14,8 +14,8 @@ import pytest
 from agents import agent, configuration, ended, spec
 from support import eventually
 
-from servernf.agent.errors import AlreadyThere, DoesNotStart, NotFound
-from servernf.agent.keeper import State
+from servernf.agent.errors import DoesNotStart, NoSuchWorker, WorkerExists
+from servernf.agent.keeper import RunState
 from servernf.agent.memory import WorkerMemory
 from servernf.agent.specs import WorkerSpec
 from servernf.wire.addresses import device_mac
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 def test_started_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with agent(monkeypatch, configuration(tmp_path)) as found:
         first = found.fleet.start(spec())
-        assert first.state is State.RUNNING
+        assert first.state is RunState.RUNNING
         assert found.fleet.start(spec()) == first
         assert found.fleet.workers() == [(spec(), first)]
         assert (tmp_path / "core1.sock").is_socket()
@@ -70,7 +70,7 @@ def test_what_another_worker_has(
 ) -> None:
     with agent(monkeypatch, configuration(tmp_path)) as found:
         running = found.fleet.start(spec())
-        with pytest.raises(AlreadyThere, match=told):
+        with pytest.raises(WorkerExists, match=told):
             found.fleet.start(other)
         assert found.fleet.workers() == [(spec(), running)]
 
@@ -87,7 +87,7 @@ def test_one_that_does_not_start_is_forgotten(
         assert found.fleet.workers() == []
         assert found.memory.read() == []
         found.refuse.unlink()
-        assert found.fleet.start(spec()).state is State.RUNNING
+        assert found.fleet.start(spec()).state is RunState.RUNNING
 
 
 def test_killed_and_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_killed_and_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
                 else None
             )
         )
-        assert down.state is State.RESTARTING
+        assert down.state is RunState.RESTARTING
         with pytest.raises(DoesNotStart, match="its cable"):
             found.fleet.start(spec())
         assert found.fleet.workers(), "it was there before, so it is not forgotten"
         found.refuse.unlink()
         again = eventually(
-            lambda: [c for _, c in found.fleet.workers() if c.state is State.RUNNING]
+            lambda: [c for _, c in found.fleet.workers() if c.state is RunState.RUNNING]
         )
         assert again[0].pid != pid
         assert again[0].restarts > 0
@@ -121,10 +121,10 @@ def test_not_started_again_where_that_is_not_wanted(
     with agent(monkeypatch, configuration(tmp_path), restarts=False) as found:
         os.kill(found.fleet.start(spec()).pid, signal.SIGKILL)
         failed = eventually(
-            lambda: [c for _, c in found.fleet.workers() if c.state is State.FAILED]
+            lambda: [c for _, c in found.fleet.workers() if c.state is RunState.FAILED]
         )
         assert (failed[0].reason, failed[0].pid) == ("ended: SIGKILL", 0)
-        assert found.fleet.restart(spec().name)[1].state is State.RUNNING
+        assert found.fleet.restart(spec().name)[1].state is RunState.RUNNING
 
 
 def test_restarted_on_demand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_restarted_on_demand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         first = found.fleet.start(spec())
         os.kill(first.pid, signal.SIGSTOP)  # it hears of SIGTERM when it goes on
         told, again = found.fleet.restart(spec().name)
-        assert (told, again.state, again.restarts) == (spec(), State.RUNNING, 0)
+        assert (told, again.state, again.restarts) == (spec(), RunState.RUNNING, 0)
         assert again.pid != first.pid
         assert ended(first.pid)
-        with pytest.raises(NotFound, match=r"unknown worker 'server1.9'"):
+        with pytest.raises(NoSuchWorker, match=r"unknown worker 'server1.9'"):
             found.fleet.restart("server1.9")
 
 
@@ -148,7 +148,7 @@ def test_what_ran_runs_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     with agent(monkeypatch, config) as found:
         running = eventually(
             lambda: (
-                all(c.state is State.RUNNING for _, c in found.fleet.workers())
+                all(c.state is RunState.RUNNING for _, c in found.fleet.workers())
                 and found.fleet.workers()
             )
         )
@@ -166,7 +166,7 @@ def test_what_cannot_run_yet_after_a_boot_is_tried_again(
     with agent(monkeypatch, config) as found:
         eventually(lambda: "cable" in found.fleet.workers()[0][1].reason)
         found.refuse.unlink()
-        eventually(lambda: found.fleet.workers()[0][1].state is State.RUNNING)
+        eventually(lambda: found.fleet.workers()[0][1].state is RunState.RUNNING)
 
 
 def test_a_second_worker_does_not_listen_beside_a_stranger(

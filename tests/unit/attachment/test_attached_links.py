@@ -28,8 +28,8 @@ from orchestrator.network.fabric import Fabric
 from orchestrator.network.inventory import forget_inventory, load_inventory
 from orchestrator.observation.conditions import links_down, recorded
 from orchestrator.observation.liveness import DOWN, UP, Subject
-from orchestrator.upkeep.events import Changed, Event, PlacedAnew, RepairProblem
-from orchestrator.upkeep.keeper import Keeper
+from orchestrator.upkeep.events import Event, PlacedAnew, RepairProblem, SubjectChanged
+from orchestrator.upkeep.keeper import NetworkKeeper
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ class Site:
     @contextmanager
     def kept(self) -> Generator[None]:
         """A watch goes on; all links are known to be up when the block begins."""
-        keeper = Keeper(self.opened, None, INTERVAL_S, probes_links=True)
+        keeper = NetworkKeeper(self.opened, None, INTERVAL_S, probes_links=True)
 
         def keep() -> None:
             try:
@@ -143,7 +143,7 @@ def test_a_cut_link_is_routed_around_and_taken_in_again(site: Site) -> None:
         assert [f"{down.a}-{down.b}" for down in site.opened().links_down()] == [link]
         site.join(end, far)
         eventually(lambda: site.state(link) == UP, what="the link is up")
-    changed = {str(e.change.subject) for e in site.events if isinstance(e, Changed)}
+    changed = {str(e.change.subject) for e in site.events if isinstance(e, SubjectChanged)}
     assert changed == {f"link {link}"}
 
 

@@ -21,7 +21,7 @@ from orchestrator.deployment.planning import Version
 from orchestrator.deployment.summary import summarise
 from orchestrator.errors import DeploymentError, InputError, SwitchError
 from orchestrator.model.match import Prefix
-from orchestrator.model.plan import ClassMap, Core, Region, Slice
+from orchestrator.model.plan import ClassMap, Core, HashSlice, Region
 from orchestrator.placement.running import Moving, moved, running_of
 from orchestrator.placement.spaces import with_space
 from servernf.wire.buckets import MOST_SPACES
@@ -230,13 +230,13 @@ def test_a_space_of_several_classes_needs_one_owner_and_one_within_a_class_has_i
     a, b = Core("s", 0), Core("s", 1)
     whole = 1 << 16
     classes = (
-        ClassMap(("x",), (Region(Prefix(4, 0x0A010000, 16), None),), (Slice(a, 0, whole),)),
-        ClassMap((), (), (Slice(b, 0, whole),)),
+        ClassMap(("x",), (Region(Prefix(4, 0x0A010000, 16), None),), (HashSlice(a, 0, whole),)),
+        ClassMap((), (), (HashSlice(b, 0, whole),)),
     )
     within = Region(Prefix(4, 0x0A010200, 24), None)
     found = with_space(classes, within, range(16), 64, b)
     assert [c.is_space for c in found] == [True, False, False]
-    assert found[0].slices == (Slice(b, 0, whole // 4), Slice(a, whole // 4, whole))
+    assert found[0].slices == (HashSlice(b, 0, whole // 4), HashSlice(a, whole // 4, whole))
     assert with_space(found, within, range(64), 64, a) == classes, "none any more"
     across = Region(None, Prefix(4, 0xC6336400, 24))
     with pytest.raises(InputError, match="is of several traffic classes on other cores each"):

@@ -6,7 +6,7 @@ import pytest
 from finsy.proto import p4r
 
 from orchestrator.clients.encoding import RawUpdate
-from orchestrator.clients.failures import Failure, Refused
+from orchestrator.clients.failures import Failure, RefusedUpdates
 from orchestrator.clients.p4info import Schema
 from orchestrator.deployment.places import Places, refusals_with
 from orchestrator.errors import WriteRefused
@@ -54,7 +54,7 @@ def test_what_is_no_rule_asks_for_nothing() -> None:
 
 def test_a_refusal_is_told_with_the_place() -> None:
     update = RawUpdate(p4r.Update.INSERT, schema().identified(DENY, "campus")[1])
-    refused = Refused("leaf1", [Failure(update, 6, "it is there")], schema())
+    refused = RefusedUpdates("leaf1", [Failure(update, 6, "it is there")], schema())
     assert "NF fw, rules)" in str(refused)
     with (
         pytest.raises(WriteRefused, match=r"^leaf1: insert acl\.ipv4 .*NF fw, rules\[7\]\)"),

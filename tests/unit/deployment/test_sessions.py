@@ -13,7 +13,7 @@ from update_support import WatchedNetwork, compiled_beside, update
 
 from orchestrator.deployment import execution
 from orchestrator.deployment.planning import Version, plan
-from orchestrator.deployment.sessions import Sessions
+from orchestrator.deployment.sessions import DeviceSessions
 from orchestrator.deployment.transaction import WriteEntries
 from orchestrator.errors import SwitchError
 from orchestrator.model.graph import ServiceGraph
@@ -41,7 +41,7 @@ def filtering(port: int) -> ServiceGraph:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Counting:
-    monkeypatch.setattr(execution, "Sessions", partial(Sessions, most=0))
+    monkeypatch.setattr(execution, "DeviceSessions", partial(DeviceSessions, most=0))
     return Counting("leaf-spine")
 
 

@@ -21,12 +21,12 @@ from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.deployment.handover import carry_out
 from orchestrator.deployment.moves import StateMove, state_moves, without_state
 from orchestrator.deployment.planning import COPY_STATE, HAND_OVER, Version
-from orchestrator.deployment.scopes import Scope
+from orchestrator.deployment.scopes import MovedScope
 from orchestrator.deployment.summary import summarise
 from orchestrator.deployment.transaction import MoveState
 from orchestrator.errors import DeploymentError, InputError, ServerGone, SwitchError
 from orchestrator.model.match import Prefix
-from orchestrator.model.plan import ClassMap, Core, Region, Slice
+from orchestrator.model.plan import ClassMap, Core, HashSlice, Region
 from orchestrator.placement.running import Moving, running_of
 from orchestrator.placement.running import moved as placed_elsewhere
 from servernf.proto import vnf_pb2
@@ -199,10 +199,13 @@ def test_buckets_of_which_some_classes_stay_are_told() -> None:
     half = 1 << 15
     regions = (Region(Prefix(4, 0x0A000000, 8), None),)
 
-    def classes(one: tuple[Slice, ...], other: tuple[Slice, ...]) -> tuple[ClassMap, ...]:
+    def classes(one: tuple[HashSlice, ...], other: tuple[HashSlice, ...]) -> tuple[ClassMap, ...]:
         return ClassMap(("x",), regions, one), ClassMap((), (), other)
 
-    whole, split = (Slice(a, 0, 2 * half),), (Slice(a, 0, half), Slice(b, half, 2 * half))
+    whole, split = (
+        (HashSlice(a, 0, 2 * half),),
+        (HashSlice(a, 0, half), HashSlice(b, half, 2 * half)),
+    )
     assert without_state(classes(whole, whole), classes(whole, split)) == (
         "32 of 64 buckets come to another core without their state"
         " (some of their traffic classes do, and others stay)"
@@ -283,7 +286,7 @@ def nobody(device: str) -> Any:
 
 
 def test_state_that_cannot_reach_its_target_stays_behind_and_that_is_told() -> None:
-    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), Scope("pair", 64, (1,)))
+    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), MovedScope("pair", 64, (1,)))
     (told,) = carry_out(Cut(), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]
     assert told.lost
     assert str(told).startswith("nat: 1 of 64 buckets from s1.1 to s1.2: stays behind: ")

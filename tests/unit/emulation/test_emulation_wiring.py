@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.clients.agent import worker_specs
 from orchestrator.emulation import commands, setup
-from orchestrator.emulation.wiring import End, ends_of, wires
+from orchestrator.emulation.wiring import VethEnd, ends_of, wires
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
 from orchestrator.targets.bmv2 import SimpleSwitch
@@ -46,13 +46,13 @@ def test_wires() -> None:
         "3fa2",
     )  # fmt: skip
     assert first.ends == (
-        End("s1", 7, "o3fa2s1p7", 1600, None),
-        End("s2", 1, "o3fa2s2p1", 1600, None),
+        VethEnd("s1", 7, "o3fa2s1p7", 1600, None),
+        VethEnd("s2", 1, "o3fa2s2p1", 1600, None),
     )
-    assert second.a == End("h1", 0, "eth0", 1500, HOST.mac)
-    assert second.b == End("s1", 2, "o3fa2s1p2", 1600, None)
-    assert third.b == End("server1", 0, "eth0", 1600, device_mac(9))
-    assert fourth.b == End("server1", 1, "eth1", 1600, None)
+    assert second.a == VethEnd("h1", 0, "eth0", 1500, HOST.mac)
+    assert second.b == VethEnd("s1", 2, "o3fa2s1p2", 1600, None)
+    assert third.b == VethEnd("server1", 0, "eth0", 1600, device_mac(9))
+    assert fourth.b == VethEnd("server1", 1, "eth1", 1600, None)
     plan = (first, second, third, fourth)
     assert [end.interface for end in ends_of("s1", plan)] == ["o3fa2s1p7", "o3fa2s1p2", "o3fa2s1p4"]
 
@@ -63,7 +63,7 @@ def test_a_link_to_nobody() -> None:
 
 
 def test_host_lines_have_addresses_and_gateways_but_no_neighbours() -> None:
-    lines = setup.host_lines(HOST, [End("h1", 0, "eth0", 1500, HOST.mac)])
+    lines = setup.host_lines(HOST, [VethEnd("h1", 0, "eth0", 1500, HOST.mac)])
     assert lines == [
         "link set lo up",
         "link set eth0 up",
@@ -86,7 +86,7 @@ def test_a_worker_for_each_core_that_is_not_reserved() -> None:
 
 
 def test_a_servers_kernel_answers_nobody() -> None:
-    lines = setup.server_lines(SERVER, [End("server1", 0, "eth0", 1600, device_mac(9))])
+    lines = setup.server_lines(SERVER, [VethEnd("server1", 0, "eth0", 1600, device_mac(9))])
     assert lines == ["link set lo up", "link set eth0 arp off up"]
 
 
@@ -96,7 +96,7 @@ def test_interfaces_that_a_topology_gives_to_workers() -> None:
         ("eth0", ""),
         ("vf1", ""),
     ]
-    assert setup.server_lines(server, [End("server1", 0, "eth0", 1600, device_mac(9))])[2:] == [
+    assert setup.server_lines(server, [VethEnd("server1", 0, "eth0", 1600, device_mac(9))])[2:] == [
         "link set eth0 address 02:00:00:09:00:01",
         "link add link eth0 name vf1 address 02:00:00:09:00:02 type macvlan mode private",
         "link set vf1 addrgenmode none arp off up",

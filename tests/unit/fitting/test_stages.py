@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from orchestrator.fitting.expressions import Write
+from orchestrator.fitting.expressions import FieldWrite
 from orchestrator.fitting.memory import part
 from orchestrator.fitting.stages import Fit, place
-from orchestrator.fitting.steps import Step, Way
+from orchestrator.fitting.steps import ActionWay, Step
 from orchestrator.softswitch.ir.program import Key
 from orchestrator.targets.chip import Chip
 
@@ -31,18 +31,23 @@ def table(
 ) -> Step:
     """`writes`: field -> the field that it is computed from."""
     made = tuple(
-        Write(("meta", to), frozenset({("meta", by)}) if by else frozenset())
+        FieldWrite(("meta", to), frozenset({("meta", by)}) if by else frozenset())
         for to, by in writes.items()
     )
     return Step(
-        name, (Way(made, following), Way((), following)), tuple(map(key, keys.split())), entries
+        name,
+        (ActionWay(made, following), ActionWay((), following)),
+        tuple(map(key, keys.split())),
+        entries,
     )
 
 
 def asks(name: str, field: str, true: str | None, false: str | None) -> Step:
     node = {"type": "field", "value": ("meta", field)}
     return Step(
-        name, (Way((), true), Way((), false)), asks={"op": "d2b", "left": None, "right": node}
+        name,
+        (ActionWay((), true), ActionWay((), false)),
+        asks={"op": "d2b", "left": None, "right": node},
     )
 
 
@@ -52,7 +57,7 @@ def placed(*steps: Step) -> dict[str, tuple[int, int]]:
 
 
 def ternary(entries: int, width: int) -> Fit:
-    step = Step("t", (Way((), None),), (key("k", "ternary", width),), entries)
+    step = Step("t", (ActionWay((), None),), (key("k", "ternary", width),), entries)
     return place(({"t": step},), CHIP)
 
 
@@ -126,12 +131,12 @@ def test_wide_keys_take_blocks_side_by_side() -> None:
 
 
 def test_an_exact_table_has_four_ways() -> None:
-    small = part(Step("t", (Way((), None),), (key("k"),), 64), 64)
+    small = part(Step("t", (ActionWay((), None),), (key("k"),), 64), 64)
     assert (small.sram, small.tcam, small.hash_bits, small.exact_bytes) == (4, 0, 40, 4)
 
 
 def test_counters_and_meters_have_map_ram_and_a_spare_block() -> None:
-    ways = (Way((), None),)
+    ways = (ActionWay((), None),)
     plain = part(Step("t", ways, (key("k"),), 4096), 4096)
     counted = part(Step("t", ways, (key("k"),), 4096, counted=True), 4096)
     assert (counted.map_ram - plain.map_ram, counted.sram - plain.sram) == (3, 3)
@@ -153,7 +158,7 @@ def test_a_stage_has_four_units_that_count() -> None:
 
 def test_a_unit_that_counts_reaches_eighteen_blocks() -> None:
     """One is spare, two entries lie in a row: 34,816 entries."""
-    ways = (Way((), None),)
+    ways = (ActionWay((), None),)
     many = [
         part(Step("t", ways, (key("k"),), n, counted=True), n).counters for n in (34_816, 34_817)
     ]

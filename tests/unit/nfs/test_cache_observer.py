@@ -17,7 +17,7 @@ from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import lookup
 from servernf.python.network_function import create
 from servernf.python.packet import PacketView
-from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
 
@@ -148,7 +148,7 @@ def chained(worker: Worker, names: Sequence[str]) -> None:
     """NFs of the worker one behind the other, then out."""
     hops = [NfHop(f"g/{name}", "inside") for name in names[1:]]
     exit_ = ExitHop(0x0200_0009_0000, 5, 253)
-    worker.service_chain(f"g/{names[0]}", Scope(5, 254, "inside"), [*hops, exit_])
+    worker.service_chain(f"g/{names[0]}", ChainScope(5, 254, "inside"), [*hops, exit_])
 
 
 def tagged(frame: Any, mac: int = MAC, label: int = 0) -> bytes:

@@ -19,8 +19,8 @@ from orchestrator.nfs.matching import MatchFields, matches, mirrored
 from orchestrator.nfs.values import impossible, match_json, parse_prefix
 from orchestrator.oracle.packets import HeaderFields
 from orchestrator.oracle.world import Station
-from servernf.python.match import Condition
 from servernf.python.match import Headers as ServerHeaders
+from servernf.python.match import MatchCondition
 from servernf.python.packet import PacketView
 from servernf.wire.fields import Fields as FieldReader
 
@@ -99,7 +99,7 @@ def test_a_match_is_the_conjunction_of_its_conditions(match: Match, packet: Head
     if impossible(match) is None:  # what a server's NFs make of it
         view = PacketView()
         assert view.load(frame)
-        condition = Condition.read(FieldReader("rule", match_json(match)))
+        condition = MatchCondition.read(FieldReader("rule", match_json(match)))
         assert condition.holds(ServerHeaders.of(view)) == all(conditions)
 
 

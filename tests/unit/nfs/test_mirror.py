@@ -13,7 +13,7 @@ from scapy.layers.l2 import ARP
 
 from orchestrator.model.elements import COPY, MirrorProgram
 from orchestrator.nfs.mirror import Mirror, MirrorConfig
-from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
 
@@ -52,9 +52,9 @@ def test_a_worker_runs_the_copy_through_its_own_chain() -> None:
         spec("g/seen", "dscp_marker", marking),
     ]
     worker.configure("g", specs)
-    worker.service_chain("g/m", Scope(5, 254, "inside", "outside"), [ExitHop(out_mac, 5, 253)])
+    worker.service_chain("g/m", ChainScope(5, 254, "inside", "outside"), [ExitHop(out_mac, 5, 253)])
     hops = [NfHop("g/seen", "inside", out_port="outside"), ExitHop(copy_mac, 6, 253)]
-    worker.service_chain("g/m", Scope(5, 254, "inside", "mirror"), hops)
+    worker.service_chain("g/m", ChainScope(5, 254, "inside", "mirror"), hops)
     frame = bytes(ether(IP() / UDP() / b"x"))
     sent = worker.process([nsh.encode(nsh.Tag(mac, 0x0200_0001_0000, 5, 254, label=77), frame)])
     (tag, first), (copy_tag, copy) = (nsh.decode(data) for data in sent)

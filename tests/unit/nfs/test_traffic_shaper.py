@@ -19,7 +19,7 @@ from orchestrator.model.packet import Packet
 from orchestrator.nfs.base import lookup
 from servernf.python.network_function import create
 from servernf.python.packet import PacketView
-from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop
 from servernf.python.runtime.loop import run
 from servernf.python.runtime.moving import delete_state, export_state, import_state
 from servernf.python.runtime.tables import SampledLabels
@@ -127,7 +127,7 @@ def shaping_worker(clock: Any, *, watched: bool = False) -> Worker:
     config = lookup("traffic_shaper").Config.model_validate(CONFIG).model_dump(mode="json")
     manifest = SampledLabels(1, 2, 1 << 32) if watched else None
     worker.configure("g", [spec("g/s", "traffic_shaper", config)], manifest=manifest)
-    worker.service_chain("g/s", Scope(5, 254, "inside"), [ExitHop(0x0200_0009_0000, 5, 253)])
+    worker.service_chain("g/s", ChainScope(5, 254, "inside"), [ExitHop(0x0200_0009_0000, 5, 253)])
     return worker
 
 
@@ -200,7 +200,7 @@ def test_what_is_held_needs_its_chain() -> None:
     now = [0]
     here, there = shaping_worker(lambda: now[0]), shaping_worker(lambda: now[0])
     here.process([tagged(n) for n in range(4)])
-    there.service_chain("g/s", Scope(5, 254, "inside"), (), update=True)
+    there.service_chain("g/s", ChainScope(5, 254, "inside"), (), update=True)
     with pytest.raises(InputError, match=r"held\[0\]: no chain of SPI 5, SI 254"):
         entered(there, exported(here))
     assert there.wait_us() is None

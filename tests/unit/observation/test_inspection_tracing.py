@@ -15,7 +15,7 @@ from orchestrator.errors import InputError
 from orchestrator.observation.explain import Visit
 from orchestrator.observation.frames import between_hosts, parse_packet
 from orchestrator.observation.journey import Arrival
-from orchestrator.observation.samples import Point
+from orchestrator.observation.samples import SeenSample
 from orchestrator.observation.tracing import (
     Sighting,
     choose,
@@ -67,17 +67,17 @@ def test_what_cannot_be_traced_says_why() -> None:
         choose(make, Deployed(campus(), None, "now"))
 
 
-def points_of(seen: tuple[Sighting, ...]) -> list[Point]:
+def points_of(seen: tuple[Sighting, ...]) -> list[SeenSample]:
     """The samples that devices would report."""
-    found: list[Point] = []
+    found: list[SeenSample] = []
     for one in seen:
         if one.what == "from a host":
-            found.append(Point(1, 1, one.device, "port 1", 0, 1 << 14, 0, 0, 54))
+            found.append(SeenSample(1, 1, one.device, "port 1", 0, 1 << 14, 0, 0, 54))
         elif one.what.startswith("SPI"):
             _, spi, _, si = one.what.split()
-            found.append(Point(1, 1, one.device, "port 3", 0, int(spi), int(si), 60, 54))
+            found.append(SeenSample(1, 1, one.device, "port 3", 0, int(spi), int(si), 60, 54))
         else:
-            found.append(Point(1, 1, one.device, one.what, 0, 1 << 14, 254, 0, 54))
+            found.append(SeenSample(1, 1, one.device, one.what, 0, 1 << 14, 254, 0, 54))
     return found
 
 

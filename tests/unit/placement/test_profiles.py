@@ -22,9 +22,9 @@ from orchestrator.placement.topologies import resolve_topology
 from orchestrator.profiles import (
     FOLDER,
     SHIPPED,
-    Measured,
+    CostPoint,
+    Measurement,
     NfCost,
-    Point,
     RuntimeProfile,
     SwitchProfile,
     between,
@@ -38,14 +38,14 @@ from orchestrator.whatif.cases import Settings
 from orchestrator.whatif.run import capacity_end, run_scenario
 from orchestrator.whatif.scenarios import RATE, Case, Scenario, change
 
-HERE = Measured(
+HERE = Measurement(
     cpu="a CPU", cycles_per_second=10**9, system="Linux", when="2026-11-30", software="tests"
 )
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
-def point(size: int, ns: float, entries: int = 0, *, fresh: bool = False) -> Point:
-    return Point(bytes=size, entries=entries, fresh=fresh, ns=ns)
+def point(size: int, ns: float, entries: int = 0, *, fresh: bool = False) -> CostPoint:
+    return CostPoint(bytes=size, entries=entries, fresh=fresh, ns=ns)
 
 
 PYTHON = RuntimeProfile(

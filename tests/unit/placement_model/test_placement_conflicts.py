@@ -9,7 +9,7 @@ from bench.placement_instances import CATALOGUE, network_of
 
 from orchestrator.errors import Blocking, Constraint, InfeasibleError, InputError
 from orchestrator.network.fabric import Fabric
-from orchestrator.placement.chains import ChainSpec, NfSpec, Policy, chains_problem
+from orchestrator.placement.chains import CatalogueNf, ChainSpec, Policy, chains_problem
 from orchestrator.placement.checker import check
 from orchestrator.placement.conflicts import explain
 from orchestrator.placement.cpsat import Limits
@@ -55,7 +55,7 @@ def test_latency_is_named() -> None:
 
 
 def test_a_table_that_is_too_small_is_named() -> None:
-    switch_only = NfSpec("big", 0, frozenset({"switch"}), entries={"acl.ipv4": 500})
+    switch_only = CatalogueNf("big", 0, frozenset({"switch"}), entries={"acl.ipv4": 500})
     base = problem_of(WEB, tables={"acl.ipv4": 100})
     problem = chains_problem(
         "t",

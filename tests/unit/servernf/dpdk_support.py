@@ -16,7 +16,7 @@ from scapy.packet import Packet, Raw
 
 from orchestrator.runtimes import runtime
 from servernf.dpdk.building import build
-from servernf.dpdk.engine import Engine
+from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
 from servernf.host.compiling import compiler, dpdk_missing, hyperscan_flags
@@ -41,8 +41,8 @@ def running(
 ) -> Iterator[DpdkWorker]:
     """A worker, called in this process."""
     made = executable()
-    engine = Engine(MAC, lambda memory: WorkerProcess(made, MAC, memory))
-    engine = Engine(MAC, lambda memory: WorkerProcess(made, MAC, memory))
+    engine = NfEngine(MAC, lambda memory: WorkerProcess(made, MAC, memory))
+    engine = NfEngine(MAC, lambda memory: WorkerProcess(made, MAC, memory))
     worker = DpdkWorker("w", MAC, engine, clock, restarts=restarts)
     try:
         yield worker

@@ -18,7 +18,7 @@ from orchestrator.model.packet import Packet
 from orchestrator.nfs import lookup
 from orchestrator.nfs.base import SimpleEnvironment
 from servernf.dpdk.worker import DpdkWorker
-from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop
 from servernf.python.runtime.changes import NfSpec
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, mac_text, parse_mac
@@ -136,7 +136,7 @@ def configured(worker: DpdkWorker, nf: str, config: dict[str, Any]) -> tuple[str
     ports = worker.tables.instances["g/nf"].nf.ports
     for number, entered in enumerate(ports):
         for other, left in enumerate(ports):
-            scope = Scope(number + 1, 255, "" if other else entered, left)
+            scope = ChainScope(number + 1, 255, "" if other else entered, left)
             worker.service_chain("g/nf", scope, [ExitHop(NEXT, other + 101, 254)])
     return ports
 

@@ -22,7 +22,7 @@ from state_traffic import INSIDE, OUTSIDE, Left, Place, Traffic
 from orchestrator.model.headers import ICMP, ICMPV6, TCP, UDP
 from orchestrator.oracle import frames as made
 from servernf.dpdk.worker import DpdkWorker
-from servernf.python.runtime.chain import ExitHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop
 from servernf.python.runtime.changes import NfSpec
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
@@ -151,7 +151,7 @@ class Both:
             worker.configure("g", [NfSpec("g/nf", case.nf, json.dumps(case.config))])
             for spi, port in enumerate(PORTS, 1):
                 hop = ExitHop(NEXT, spi + 100, 254)
-                worker.service_chain("g/nf", Scope(spi, 255, port), [hop])
+                worker.service_chain("g/nf", ChainScope(spi, 255, port), [hop])
 
     def send(self, some: Sequence[tuple[str, bytes]]) -> Left:
         """What leaves both for frames by their ports."""

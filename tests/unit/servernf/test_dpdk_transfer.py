@@ -19,7 +19,7 @@ from test_servernf_state import CASES, Case
 from test_transfer import ABORT, BEGIN, FINISH, KEYS, Play
 from transfer_support import OF, OFFSET_US, Site
 
-from servernf.dpdk.engine import Engine
+from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
 from servernf.proto import vnf_pb2 as vnf
@@ -45,7 +45,7 @@ class BothRuntimes(Site):
         if name == "c" or self.runtimes["ab".index(name)] != "dpdk":
             return None
         made = executable()
-        engine = Engine(mac, lambda memory: WorkerProcess(made, mac, memory))
+        engine = NfEngine(mac, lambda memory: WorkerProcess(made, mac, memory))
         worker = DpdkWorker(name, mac, engine, clock, dial=lambda _: None)  # type: ignore[arg-type, return-value]
         self.ending.callback(worker.close)
         self.engines[name] = worker

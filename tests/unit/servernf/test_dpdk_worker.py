@@ -30,16 +30,16 @@ from servernf.conformance import calls, packets
 from servernf.conformance.device import WorkerUnderTest, accept, listen
 from servernf.conformance.vectors import Vector
 from servernf.dpdk.building import build
-from servernf.dpdk.process import Ask
+from servernf.dpdk.process import ProcessRequest
 from servernf.dpdk.worker import MOST_RESTARTS, DpdkWorker
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
 from servernf.python.runtime.changes import NfSpec
 from servernf.python.runtime.tables import SampledLabels
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
 from servernf.wire.errors import EnvironmentMissing, InputError, ServerError
-from servernf.wire.records import Kind, unpack
+from servernf.wire.records import RecordKind, unpack
 from servernf.wire.witness import Epoch, Witness
 
 pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
@@ -123,7 +123,7 @@ def test_a_chain_runs_to_completion(worker: DpdkWorker) -> None:
     )
     names = ("mark", "push", "pop", "route")
     worker.service_chain(
-        "g/guard", Scope(40, 255, "inside"), [*(NfHop(f"g/{n}", "inside") for n in names), OUT]
+        "g/guard", ChainScope(40, 255, "inside"), [*(NfHop(f"g/{n}", "inside") for n in names), OUT]
     )
     wanted = udp("10.0.0.1", 7, "198.51.100.9", 9, ttl=63, tos=46 << 2)
     low = udp("10.0.0.1", 7, "198.51.100.9", 9, ttl=1)
@@ -137,7 +137,7 @@ def test_a_chain_runs_to_completion(worker: DpdkWorker) -> None:
 
 def test_a_configuration_that_is_refused_changes_nothing(worker: DpdkWorker) -> None:
     configure(worker, nf=("acl", PERMIT))
-    worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
+    worker.service_chain("g/nf", ChainScope(40, 255, "inside"), [OUT])
     with pytest.raises(InputError, match="unknown NF type 'dedup'"):
         configure(worker, nf=("acl", DENY), other=("dedup", {}))
     assert sent(worker, FRAME) == [(50, FRAME)]
@@ -160,7 +160,7 @@ def test_watched_packets_are_noted_as_by_the_python_runtime(worker: DpdkWorker) 
             manifest=SampledLabels(1, 2, 1 << 31),
         )
         one.witness("g", Witness((Epoch(1, 2, 3, 1 << 31, 1 << 31),)))
-        one.service_chain("g/mark", Scope(40, 255, "inside"), [NfHop("g/nf", "inside"), OUT])
+        one.service_chain("g/mark", ChainScope(40, 255, "inside"), [NfHop("g/nf", "inside"), OUT])
         denied, unknown = udp("10.0.0.1", 7, "198.51.100.9", 7), tagged(FRAME, 41, label=3)
         for label in range(64):
             some = [
@@ -177,15 +177,22 @@ def test_watched_packets_are_noted_as_by_the_python_runtime(worker: DpdkWorker) 
         noted = [
             (r.kind, r.packet, r.path, r.epoch, r.nf, r.port_in, r.port_out, r.reason, r.frame)
             for r in map(unpack, records)
-            if r.kind != Kind.EVENT
+            if r.kind != RecordKind.EVENT
         ]
-        calls = [r for r in map(unpack, records) if r.kind not in (Kind.EVENT, Kind.LOST)]
+        calls = [
+            r for r in map(unpack, records) if r.kind not in (RecordKind.EVENT, RecordKind.LOST)
+        ]
         assert all(r.calls >= 1 and r.cpu_ns > 0 for r in calls)
         told.append((sorted(seen), sorted(noted)))
     assert told[0] == told[1]
     samples, noted = told[0]
     assert 64 < len(samples) < 2 * 64 * 4
-    assert {kind for kind, *_ in noted} == {Kind.IN, Kind.OUT, Kind.DROP, Kind.LOST}
+    assert {kind for kind, *_ in noted} == {
+        RecordKind.IN,
+        RecordKind.OUT,
+        RecordKind.DROP,
+        RecordKind.LOST,
+    }
 
 
 def test_a_fragment_that_waits_is_told_of_and_leaves_beside_its_first(worker: DpdkWorker) -> None:
@@ -198,23 +205,23 @@ def test_a_fragment_that_waits_is_told_of_and_leaves_beside_its_first(worker: Dp
         one.shim.record_to(lambda record, to=records: to.append(record) is None)
         one.configure("g", [NfSpec("g/nf", "napt", json.dumps(napt))])
         one.witness("g", Witness((Epoch(1, 2, 3, 1 << 32),)))
-        one.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
+        one.service_chain("g/nf", ChainScope(40, 255, "inside"), [OUT])
         assert one.process([tagged(waits, 40, label=1)]) == []
         assert one.metrics("g/nf")["g/nf.state_records"] == 1
         assert len(one.process([tagged(first, 40, label=2)])) == 2
         assert one.metrics("g/nf")["g/nf.state_records"] == 2  # the mapping, and the first fragment
         one.read_samples()
-        found = [r for r in map(unpack, records) if r.kind != Kind.EVENT]
+        found = [r for r in map(unpack, records) if r.kind != RecordKind.EVENT]
         told.append(
             [(r.kind, r.label, r.branch, r.port_out, r.reason, len(r.frame)) for r in found]
         )
     assert told[0] == told[1]
     assert [(kind, label, branch) for kind, label, branch, *_ in told[0]] == [
-        (Kind.IN, 1, 0),
-        (Kind.HELD, 1, 0),
-        (Kind.IN, 2, 0),
-        (Kind.OUT, 2, 0),
-        (Kind.OUT, 2, 1),
+        (RecordKind.IN, 1, 0),
+        (RecordKind.HELD, 1, 0),
+        (RecordKind.IN, 2, 0),
+        (RecordKind.OUT, 2, 0),
+        (RecordKind.OUT, 2, 1),
     ]
 
 
@@ -222,7 +229,7 @@ def test_counters_and_levels_go_on_with_the_next_configuration(worker: DpdkWorke
     """Beside each other, too, as versions of a graph are: one bucket, two instances."""
     rule = {"protocol": "udp", "rate": 8, "burst": len(FRAME) * 2}
     configure(worker, **{"nf": ("policer", {"rules": [rule]})})
-    worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
+    worker.service_chain("g/nf", ChainScope(40, 255, "inside"), [OUT])
     assert len(sent(worker, FRAME)) == 1
     other = {"protocol": "tcp", "rate": 8, "burst": 64}
     configure(worker, **{"nf": ("policer", {"rules": [other, rule]})})
@@ -246,7 +253,7 @@ def test_a_process_that_ends_is_started_and_configured_again(
     worker: DpdkWorker, number: signal.Signals
 ) -> None:
     configure(worker, nf=("acl", PERMIT), other=("acl", DENY))
-    worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
+    worker.service_chain("g/nf", ChainScope(40, 255, "inside"), [OUT])
     assert sent(worker, FRAME) == [(50, FRAME)]
     os.kill(worker.engine.process.pid, number)
     eventually(lambda: worker.metrics()["process_restarts"] == 1)
@@ -266,20 +273,20 @@ def test_a_process_that_ends_again_and_again_ends_the_worker(worker: DpdkWorker)
 
 def test_hostile_messages_are_refused_and_change_nothing(worker: DpdkWorker) -> None:
     configure(worker, nf=("router", {"routes": [{"prefix": "::/0"}, {"prefix": "0.0.0.0/0"}]}))
-    worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
+    worker.service_chain("g/nf", ChainScope(40, 255, "inside"), [OUT])
     good = [made.message for made in worker.engine._made.values()]
     process, rng = worker.engine.process, random.Random(5)
     refused = 0
     for turn in range(3_000):
-        kind = rng.choice((*Ask, 0, 99))
+        kind = rng.choice((*ProcessRequest, 0, 99))
         payload = bytearray(rng.choice((*good, rng.randbytes(rng.randrange(80)))))
         for _ in range(rng.randrange(4)):
             if payload:
                 payload[rng.randrange(len(payload))] = rng.choice((0, 1, 0x7F, 0xFF))
-        if kind in (Ask.TABLES, Ask.PACKETS) and not turn % 3:
+        if kind in (ProcessRequest.TABLES, ProcessRequest.PACKETS) and not turn % 3:
             payload = bytearray(rng.randrange(4).to_bytes(4, "little") * rng.randrange(12))
         number = rng.choice((0, 1, 5, 4_095, 4_096, 1 << 31))
-        if kind == Ask.TABLES and len(payload) == 16 and not any(payload):
+        if kind == ProcessRequest.TABLES and len(payload) == 16 and not any(payload):
             continue  # no steps and no paths are good tables
         with contextlib.suppress(ServerError):
             process.ask(kind, bytes(payload), number)  # type: ignore[arg-type]
@@ -297,7 +304,7 @@ def test_hostile_frames_do_no_harm(worker: DpdkWorker) -> None:
         nat=("static_nat", {"pairs": [{"inside": "10.0.0.1", "outside": "203.0.113.5"}]}),
     )
     hops = [NfHop("g/nat", "inside"), OUT]
-    worker.service_chain("g/push", Scope(40, 255, "inside"), hops)
+    worker.service_chain("g/push", ChainScope(40, 255, "inside"), hops)
     rng, count = random.Random(6), 0
     for _ in range(40):
         some = [bytearray(tagged(frame, 40)) for frame in frames(rng.randrange(1 << 30), 64)]
@@ -317,7 +324,7 @@ def test_hostile_frames_do_no_harm(worker: DpdkWorker) -> None:
 def test_packets_pass_while_the_configuration_changes(worker: DpdkWorker) -> None:
     """None is lost, none is treated half by one and half by another."""
     configure(worker, nf=("vlan_push", {"vid": 1}))
-    worker.service_chain("g/nf", Scope(40, 255, "inside"), [OUT])
+    worker.service_chain("g/nf", ChainScope(40, 255, "inside"), [OUT])
     done = threading.Event()
 
     def change() -> None:

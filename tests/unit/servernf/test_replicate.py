@@ -15,7 +15,7 @@ from test_transfer import BEGIN, DIVIDED, NAPT, WHOLE, site_of, udp
 from transfer_support import INSIDE, OF, OUTSIDE, SECRET, Site
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.errors import NotFound, Refused, Unreachable
+from servernf.python.runtime.errors import NotFound, NotPermitted, Unreachable
 from servernf.python.runtime.replicas import PERIOD_US
 from servernf.python.runtime.standbys import LEASE_US
 from servernf.python.variants import VARIANTS
@@ -320,7 +320,7 @@ def test_a_strange_primary_enters_nothing_that_is_not_of_its_scope() -> None:
         site.workers["b"].push_state(delta(site))
     stranger = delta(site)
     stranger.secret = bytes(32)
-    with pytest.raises(Refused, match="no controller has announced"):
+    with pytest.raises(NotPermitted, match="no controller has announced"):
         site.workers["b"].push_state(stranger)
     unknown = vnf.PushStateRequest(id="double", secret=SECRET)
     unknown.delta.nfs.add(nf="g/other")

@@ -15,10 +15,10 @@ from servernf_support import ether, tagged, tcp, udp
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.local import LocalWorker
-from servernf.python.runtime.chain import ExitHop, Hop, NfHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop, Hop, NfHop
 from servernf.python.runtime.events import BATCH, Events, printable
 from servernf.python.runtime.worker import Worker
-from servernf.python.telling import RATES, Drop
+from servernf.python.telling import RATES, ToldDrop
 from servernf.wire.witness import Epoch, Witness
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
@@ -43,7 +43,7 @@ class Bench:
         specs = [spec(f"g/{name}", *config) for name, config in nfs.items()]
         self.worker.configure("g", specs)
         hops: list[Hop] = [NfHop(f"g/{name}", "inside") for name in [*nfs][1:]]
-        scope = Scope(5, 254, "inside")
+        scope = ChainScope(5, 254, "inside")
         self.worker.service_chain(f"g/{next(iter(nfs))}", scope, (*hops, ExitHop(NEXT, 6, 253)))
 
     def send(self, *frames: bytes) -> int:
@@ -213,7 +213,7 @@ def test_a_slow_reader_is_told_how_many_it_has_missed() -> None:
     events = Events(Clock(), lambda: 77, size=100)
     source = events.source("g/acl", "acl")
     for number in range(250):
-        source.tell("drop", None, Drop(str(number), ""))
+        source.tell("drop", None, ToldDrop(str(number), ""))
     found, cursor, lost = events.read(0)
     assert (lost, len(found), found[0].drop.reason) == (150, 100, "150")
     assert events.read(cursor) == ([], cursor, 0)
@@ -222,7 +222,7 @@ def test_a_slow_reader_is_told_how_many_it_has_missed() -> None:
 def test_reading_goes_on_where_it_ended_and_knows_graphs() -> None:
     events = Events(Clock(), lambda: 77)
     for graph in ("a", "b") * BATCH:
-        events.source(f"{graph}/acl", "acl").tell("drop", None, Drop("denied", ""))
+        events.source(f"{graph}/acl", "acl").tell("drop", None, ToldDrop("denied", ""))
     cursors, seen = [0], 0
     while found := events.read(cursors[-1], {"a"}):
         cursors.append(found[1])
@@ -238,7 +238,7 @@ def test_a_reader_of_an_earlier_life_begins_with_this_one() -> None:
     before, after = Events(Clock(), lambda: 10**15), Events(Clock(), lambda: 10**15 + 10)
     source = after.source("g/acl", "acl")
     _, cursor, _ = before.read(0)
-    source.tell("drop", None, Drop("denied", ""))
+    source.tell("drop", None, ToldDrop("denied", ""))
     found, _, lost = after.read(cursor)
     assert (len(found), lost) == (1, 0)
 

@@ -9,7 +9,7 @@ from scapy.layers.inet6 import IPv6
 from servernf_support import ether
 
 from orchestrator.nfs import fair_table_reference as reference
-from servernf.python.fair_table import Entry, FairTable
+from servernf.python.fair_table import FairEntry, FairTable
 from servernf.python.flow_keys import connection_key, flow_key, fragment_key, host_of
 from servernf.python.match import Headers
 from servernf.python.packet import PacketView
@@ -18,15 +18,17 @@ MODULUS = (1 << 61) - 1
 """Of CPython's hash of integers."""
 
 
-def fill(table: FairTable[Entry], source: bytes, count: int, name: str = "x") -> list[Entry]:
-    entries = [Entry() for _ in range(count)]
+def fill(
+    table: FairTable[FairEntry], source: bytes, count: int, name: str = "x"
+) -> list[FairEntry]:
+    entries = [FairEntry() for _ in range(count)]
     for number, entry in enumerate(entries):
         table.add(f"{name}{number}".encode() + source, entry, source)
     return entries
 
 
 def test_a_flood_takes_the_flooders_entries_only() -> None:
-    table = FairTable[Entry](100)
+    table = FairTable[FairEntry](100)
     kept = fill(table, b"honest", 30)
     for entry in kept[:10]:
         table.establish(entry)
@@ -37,7 +39,7 @@ def test_a_flood_takes_the_flooders_entries_only() -> None:
 
 
 def test_many_established_ones_give_way_to_who_has_less_only() -> None:
-    table = FairTable[Entry](10)
+    table = FairTable[FairEntry](10)
     hog = fill(table, b"hog", 10)
     for entry in hog:
         table.establish(entry)
@@ -52,14 +54,14 @@ def test_many_established_ones_give_way_to_who_has_less_only() -> None:
 def test_it_forgets_as_the_reference_does() -> None:
     rng = random.Random(4)
     for size in (1, 3, 8, 20):
-        table, other = FairTable[Entry](size), reference.FairTable[bytes, int](size)
+        table, other = FairTable[FairEntry](size), reference.FairTable[bytes, int](size)
         for step in range(3000):
             source = rng.randrange(5)
             key = b"%d/%d" % (source, rng.randrange(1 + 4 * source))
             entry = table.get(key)
             assert (entry is None) == (other.get(key) is None), step
             if entry is None:
-                table.add(key, Entry(), b"%d" % source)
+                table.add(key, FairEntry(), b"%d" % source)
                 other.add(key, step, (4, source))
             elif rng.random() < 0.2:
                 table.remove(entry)

@@ -19,10 +19,10 @@ from state_traffic import INSIDE, OUTSIDE, Place, Traffic
 
 from servernf.python.network_function import NetworkFunction, create, known_types
 from servernf.python.packet import PacketView
-from servernf.python.scope import EVERYTHING, Scope
-from servernf.python.slices import Incomplete, Outcome, Slice, Twin, replay
+from servernf.python.scope import EVERYTHING, StateScope
+from servernf.python.slices import Incomplete, PacketOutcome, StateSlice, Twin, replay
 from servernf.python.state import difference
-from servernf.python.tables import Flow
+from servernf.python.tables import RecordFlow
 from servernf.wire.state import decode
 
 ELSEWHERE_US = 77_000_000_000_123
@@ -271,7 +271,7 @@ def run(nf: NetworkFunction, talk: Traffic, count: int) -> None:
 
 
 def moved(
-    case: Case, nf: NetworkFunction, scope: Scope, now_us: int, later_us: int = ELSEWHERE_US
+    case: Case, nf: NetworkFunction, scope: StateScope, now_us: int, later_us: int = ELSEWHERE_US
 ) -> NetworkFunction:
     """A fresh instance, on a host with another clock, with the state of a scope."""
     fresh = case.make()
@@ -283,7 +283,7 @@ def moved(
 
 
 def go_on(
-    here: NetworkFunction, there: NetworkFunction, talk: Traffic, count: int, scope: Scope
+    here: NetworkFunction, there: NetworkFunction, talk: Traffic, count: int, scope: StateScope
 ) -> None:
     """Both treat the same traffic in the same way, and have the same state afterwards."""
     now_us = talk.now_us
@@ -326,10 +326,10 @@ def test_moved_as_if_never_moved(case: Case) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in CASES if c.by and not c.is_full], ids=str)
 def test_a_bucket_moved_as_if_never_moved(case: Case) -> None:
-    def bucket_of(flow: Flow) -> int:
+    def bucket_of(flow: RecordFlow) -> int:
         return getattr(flow, case.by)[-1] % 2
 
-    bucket = Scope(buckets=frozenset((1,)))
+    bucket = StateScope(buckets=frozenset((1,)))
     for seed in range(3):
         nf, talk = case.make(), Traffic(seed, case.place, case.kinds)
         nf.state.use_buckets(bucket_of)
@@ -379,12 +379,14 @@ def loaded(frame: bytes) -> PacketView:
     return view
 
 
-def without(told: Slice, place: tuple[str, bytes]) -> Slice:
+def without(told: StateSlice, place: tuple[str, bytes]) -> StateSlice:
     before = {p: body for p, body in told.before.items() if p != place}
-    return Slice(before, told.after, told.evicted)
+    return StateSlice(before, told.after, told.evicted)
 
 
-def replayed(case: Case, told: Slice, frame: bytes, port: str, now_us: int) -> Outcome | None:
+def replayed(
+    case: Case, told: StateSlice, frame: bytes, port: str, now_us: int
+) -> PacketOutcome | None:
     """What becomes of the packet again; None: its slice did not do."""
     try:
         return replay(case.make(), told, loaded(frame), port, now_us + ELSEWHERE_US)
@@ -392,7 +394,7 @@ def replayed(case: Case, told: Slice, frame: bytes, port: str, now_us: int) -> O
         return None
 
 
-def shown(outcome: Outcome, now_us: int) -> tuple[object, ...]:
+def shown(outcome: PacketOutcome, now_us: int) -> tuple[object, ...]:
     beside = tuple((e.port, e.frame, max(0, e.at_us - now_us)) for e in outcome.emitted)
     port, frame, context, _, counted, changes, evicted = outcome.shown
     return port, frame, context, beside, counted, changes, evicted

@@ -16,7 +16,7 @@ from servernf_support import call, make, tcp, udp
 from servernf.conformance import state as vectors
 from servernf.conformance.state import HOSTILE, VECTORS, Hostile, StateVector
 from servernf.python.network_function import NetworkFunction
-from servernf.python.scope import EVERYTHING, Scope
+from servernf.python.scope import EVERYTHING, StateScope
 from servernf.wire.errors import InputError
 from servernf.wire.state import Batch, RecordLayout, StateRecord, decode, encode
 
@@ -145,19 +145,19 @@ class TestScopes:
         nf = make("flow_monitor")
         for host in ("10.0.1.1", "10.0.1.2", "10.0.2.1"):
             call(nf, udp(host, 7, OUT, 53), "inside")
-        scope = Scope(inside=ip_network("10.0.1.0/24"), outside_ports=(53, 53), protocol=17)
+        scope = StateScope(inside=ip_network("10.0.1.0/24"), outside_ports=(53, 53), protocol=17)
         assert len(nf.state.snapshot(scope, 0)["flows"]) == 2
         assert nf.state.delete(scope) == 2
         assert nf.state.size()[0] == 1
-        assert not nf.state.snapshot(Scope(outside_ports=(54, 99)), 0)["flows"]
+        assert not nf.state.snapshot(StateScope(outside_ports=(54, 99)), 0)["flows"]
 
     def test_what_cannot_be_divided_says_so(self) -> None:
-        one = Scope(buckets=frozenset((1,)))
+        one = StateScope(buckets=frozenset((1,)))
         policer = make("policer", rules=[{"rate": 8000, "burst": 100}])
         for call_it in (policer.state.snapshot, policer.state.export):
             with pytest.raises(InputError, match="'buckets' is of all flows together"):
                 call_it(one, 0)
         with pytest.raises(InputError, match="not kept by outside_port"):
-            napt().state.delete(Scope(outside_ports=(1, 2)))
+            napt().state.delete(StateScope(outside_ports=(1, 2)))
         with pytest.raises(InputError, match="no buckets here"):
             napt().state.export(one, 0)

@@ -18,8 +18,8 @@ from orchestrator.errors import InputError
 from servernf.python.network_function import Emitted, NetworkFunction
 from servernf.python.packet import PacketView
 from servernf.python.runtime import shim as shim_module
-from servernf.python.runtime.chain import ExitHop, NfHop, Scope
-from servernf.python.runtime.errors import AlreadyThere, NotFound, Unreachable
+from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
+from servernf.python.runtime.errors import ChainExists, NotFound, Unreachable
 from servernf.python.runtime.shim import PENDING, Shim
 from servernf.python.runtime.tables import SampledLabels
 from servernf.python.runtime.worker import NfSpec, Worker
@@ -29,7 +29,7 @@ MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
 NAPT = spec("g/nat", "napt", {"addresses": ["203.0.113.1"]})
 IDS = spec("g/ids", "ids", {"signatures": [{"id": 1, "content": "EVIL", "protocol": "udp"}]})
 FRAME = udp("10.0.0.7", 4000, "198.51.100.9", 53)
-SCOPE = Scope(5, 254, "inside")
+SCOPE = ChainScope(5, 254, "inside")
 HOPS = (NfHop("g/nat", "inside"), ExitHop(NEXT, 6, 253))
 ALL = SampledLabels(1, 2, 1 << 32)
 
@@ -133,7 +133,7 @@ def test_no_next_hop():
     assert made.process([tagged(MAC, FRAME)]) == []
     assert made.drops == {"no_next_hop": 1}
     # The branch gets its chain, and each port leads its own way.
-    made.service_chain("g/r", Scope(5, 254, "", "dmz"), [ExitHop(NEXT + 1, 7, 200)])
+    made.service_chain("g/r", ChainScope(5, 254, "", "dmz"), [ExitHop(NEXT + 1, 7, 200)])
     assert one(made, tagged(MAC, FRAME))[0].spi == 7
     inside = udp("1.1.1.1", 1, "10.0.0.1", 2)
     assert one(made, tagged(MAC, inside))[0].spi == 6
@@ -194,9 +194,9 @@ def test_random_packets_of_every_kind_never_fail_an_nf():
     made.configure("g", specs)
     names = [spec.name for spec in specs]
     for index, name in enumerate(names):
-        made.service_chain(name, Scope(5, 10 + index, "inside"), [ExitHop(NEXT, 6, 1)])
+        made.service_chain(name, ChainScope(5, 10 + index, "inside"), [ExitHop(NEXT, 6, 1)])
         if name != "g/r":
-            made.service_chain(name, Scope(5, 20 + index, "outside"), [ExitHop(NEXT, 6, 1)])
+            made.service_chain(name, ChainScope(5, 20 + index, "outside"), [ExitHop(NEXT, 6, 1)])
     rng = random.Random(3)
     kinds: list[Callable[[], bytes]] = [
         lambda: b"\x08\x00" + bytes([0x45 + rng.randrange(2)]) + rng.randbytes(60),
@@ -261,7 +261,7 @@ def test_configuration_errors_change_nothing():
 def test_replacing_an_nf_must_keep_the_ports_in_use():
     made = Worker("w", MAC)
     made.configure("g", [spec("g/r", "router", {"routes": [{"prefix": "::/0", "port": "dmz"}]})])
-    made.service_chain("g/r", Scope(5, 9, "inside", "dmz"), [ExitHop(NEXT, 6, 1)])
+    made.service_chain("g/r", ChainScope(5, 9, "inside", "dmz"), [ExitHop(NEXT, 6, 1)])
     with pytest.raises(InputError, match="g/r: port 'dmz' is used by a chain and would go"):
         made.configure("g", [spec("g/r", "router", {"routes": []})])
 
@@ -269,7 +269,7 @@ def test_replacing_an_nf_must_keep_the_ports_in_use():
 def test_remove_graph_leaves_others_alone():
     made = worker()
     made.configure("h", [spec("h/nat", "napt", {"addresses": ["192.0.2.1"]})])
-    made.service_chain("h/nat", Scope(9, 9, "inside"), [ExitHop(NEXT, 9, 8)])
+    made.service_chain("h/nat", ChainScope(9, 9, "inside"), [ExitHop(NEXT, 9, 8)])
     assert made.remove_graph("g") == ("g/ids", "g/nat")
     assert made.remove_graph("g") == ()
     assert list(made.tables.classifiers) == [("h/nat", 9 << 8 | 9, "outside")]
@@ -290,41 +290,46 @@ def test_remove_an_nf_removes_its_chains():
 @pytest.mark.parametrize(
     ("nf", "scope", "hops", "problem"),
     [
-        ("g/ids", Scope(0, 1, "inside"), HOPS, "scope.spi: must be 1 to 16777215, not 0"),
-        ("g/ids", Scope(5, 256, "inside"), HOPS, "scope.si: must be 1 to 255, not 256"),
-        ("g/ids", Scope(8, 1, "insid"), HOPS, "scope.in_port: unknown port 'insid'; did you mean"),
-        ("g/ids", Scope(8, 1), HOPS, "scope.out_port: is required"),
-        ("g/ids", Scope(8, 1, "inside"), (), "next: must name at least one hop"),
-        ("g/ids", Scope(8, 1, "inside"), HOPS[:1], "next[0]: the last hop must be an exit"),
-        ("g/ids", Scope(8, 1, "inside"), HOPS[::-1], "next[0]: an exit must be the last hop"),
+        ("g/ids", ChainScope(0, 1, "inside"), HOPS, "scope.spi: must be 1 to 16777215, not 0"),
+        ("g/ids", ChainScope(5, 256, "inside"), HOPS, "scope.si: must be 1 to 255, not 256"),
         (
             "g/ids",
-            Scope(8, 1, "inside"),
+            ChainScope(8, 1, "insid"),
+            HOPS,
+            "scope.in_port: unknown port 'insid'; did you mean",
+        ),
+        ("g/ids", ChainScope(8, 1), HOPS, "scope.out_port: is required"),
+        ("g/ids", ChainScope(8, 1, "inside"), (), "next: must name at least one hop"),
+        ("g/ids", ChainScope(8, 1, "inside"), HOPS[:1], "next[0]: the last hop must be an exit"),
+        ("g/ids", ChainScope(8, 1, "inside"), HOPS[::-1], "next[0]: an exit must be the last hop"),
+        (
+            "g/ids",
+            ChainScope(8, 1, "inside"),
             (NfHop("g/nut", "inside"), HOPS[1]),
             "next[0].name: unknown NF instance 'g/nut'; did you mean 'g/nat'?",
         ),
         (
             "g/ids",
-            Scope(8, 1, "inside"),
+            ChainScope(8, 1, "inside"),
             (NfHop("g/nat", "dmz"), HOPS[1]),
             "next[0].port: unknown port 'dmz' (known: inside, outside) of g/nat",
         ),
         (
             "g/ids",
-            Scope(8, 1, "inside"),
+            ChainScope(8, 1, "inside"),
             (ExitHop(1 << 48, 0, 300),),
             "next[0].dst_mac: must be a 48-bit MAC",
         ),
         (
             "g/ids",
-            Scope(8, 1, "inside"),
+            ChainScope(8, 1, "inside"),
             (NfHop("g/nat", "inside"), NfHop("g/ids", "inside"), HOPS[1]),
             "next[2]: g/ids is left by outside twice",
         ),
     ],
 )
 def test_chain_errors_change_nothing(
-    nf: str, scope: Scope, hops: tuple[NfHop | ExitHop, ...], problem: str
+    nf: str, scope: ChainScope, hops: tuple[NfHop | ExitHop, ...], problem: str
 ):
     made = worker()
     before = made.tables
@@ -343,9 +348,9 @@ def test_setting_a_chain_again():
     made = worker()
     made.service_chain("g/ids", SCOPE, HOPS)  # the same: no error
     before = made.tables
-    with pytest.raises(AlreadyThere, match="g/nat: SPI 5, SI 254 by port outside leads elsewhere"):
+    with pytest.raises(ChainExists, match="g/nat: SPI 5, SI 254 by port outside leads elsewhere"):
         made.service_chain("g/ids", SCOPE, [HOPS[0], ExitHop(NEXT, 7, 1)])
-    with pytest.raises(AlreadyThere, match="SPI 5, SI 254 enters g/ids by port inside already"):
+    with pytest.raises(ChainExists, match="SPI 5, SI 254 enters g/ids by port inside already"):
         made.service_chain("g/nat", SCOPE, [HOPS[1]])
     assert made.tables is before
 
@@ -358,11 +363,11 @@ def test_update_takes_an_nf_out_and_in():
     made.service_chain("g/ids", SCOPE, HOPS, update=True)
     assert one(made, tagged(MAC, FRAME))[1] != FRAME
     # From the middle on.
-    middle = Scope(5, 254, "", "outside")
+    middle = ChainScope(5, 254, "", "outside")
     made.service_chain("g/nat", middle, [ExitHop(NEXT, 8, 100)], update=True)
     assert one(made, tagged(MAC, FRAME))[0].spi == 8
     with pytest.raises(NotFound, match="g/nat: no chain for SPI 5, SI 9 by port outside"):
-        made.service_chain("g/nat", Scope(5, 9, "inside"), [HOPS[1]], update=True)
+        made.service_chain("g/nat", ChainScope(5, 9, "inside"), [HOPS[1]], update=True)
 
 
 def test_update_with_an_empty_list_removes_the_chain():
@@ -377,10 +382,10 @@ def test_a_branch_may_be_updated_before_its_main_chain_is_there():
     made = worker()
     router = {"routes": [{"prefix": "0.0.0.0/0", "port": "dmz"}]}
     made.configure("g", [spec("g/r", "router", router)])
-    branch = Scope(5, 9, "", "dmz")
+    branch = ChainScope(5, 9, "", "dmz")
     made.service_chain("g/r", branch, [NfHop("g/nat", "inside"), HOPS[1]])
     made.service_chain("g/r", branch, [NfHop("g/ids", "inside"), HOPS[1]], update=True)
-    made.service_chain("g/r", Scope(5, 9, "inside"), [ExitHop(NEXT, 7, 1)])
+    made.service_chain("g/r", ChainScope(5, 9, "inside"), [ExitHop(NEXT, 7, 1)])
     assert one(made, tagged(MAC, FRAME, si=9))[0].spi == 6
 
 
@@ -388,11 +393,11 @@ def test_update_keeps_branches():
     made = worker()
     router = {"routes": [{"prefix": "198.51.100.0/24", "port": "dmz"}, {"prefix": "0.0.0.0/0"}]}
     made.configure("g", [spec("g/r", "router", router)])
-    made.service_chain("g/r", Scope(5, 9, "", "dmz"), [NfHop("g/nat", "inside"), HOPS[1]])
-    made.service_chain("g/r", Scope(5, 9, "inside"), [ExitHop(NEXT, 7, 1)])
-    made.service_chain("g/r", Scope(5, 9, "inside"), [ExitHop(NEXT, 7, 2)], update=True)
+    made.service_chain("g/r", ChainScope(5, 9, "", "dmz"), [NfHop("g/nat", "inside"), HOPS[1]])
+    made.service_chain("g/r", ChainScope(5, 9, "inside"), [ExitHop(NEXT, 7, 1)])
+    made.service_chain("g/r", ChainScope(5, 9, "inside"), [ExitHop(NEXT, 7, 2)], update=True)
     assert one(made, tagged(MAC, FRAME, si=9))[0].spi == 6
-    made.service_chain("g/r", Scope(5, 9, "", "dmz"), [ExitHop(NEXT, 8, 2)], update=True)
+    made.service_chain("g/r", ChainScope(5, 9, "", "dmz"), [ExitHop(NEXT, 8, 2)], update=True)
     assert one(made, tagged(MAC, FRAME, si=9))[0].spi == 8
 
 
@@ -452,7 +457,7 @@ def test_without_a_way_to_call_others():
     made = worker()
     with pytest.raises(Unreachable, match="worker unix:/x"):
         made.service_chain(
-            "g/ids", Scope(8, 9, "inside"), [NfHop("g/y", "inside", "unix:/x"), HOPS[1]]
+            "g/ids", ChainScope(8, 9, "inside"), [NfHop("g/y", "inside", "unix:/x"), HOPS[1]]
         )
 
 
@@ -596,7 +601,7 @@ class TestNextConfiguration:
 
     @staticmethod
     def chain(made: Worker, nf: str, spi: int) -> None:
-        made.service_chain(nf, Scope(spi, 254, "inside"), [ExitHop(NEXT, 7, 253)])
+        made.service_chain(nf, ChainScope(spi, 254, "inside"), [ExitHop(NEXT, 7, 253)])
 
     @staticmethod
     def port(made: Worker, spi: int, inside: str) -> int:

@@ -27,13 +27,13 @@ from orchestrator.clients.channel import TlsFiles
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.handover import Handover
 from orchestrator.deployment.moves import StateMove
-from orchestrator.deployment.scopes import Scope
+from orchestrator.deployment.scopes import MovedScope
 from orchestrator.errors import ServerError
 from orchestrator.model.plan import Core
 from orchestrator.oracle import frames
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
-from servernf.python.runtime.errors import Refused
+from servernf.python.runtime.errors import NotPermitted
 from servernf.python.runtime.peers import PeerTls
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import NfSpec, Worker
@@ -49,7 +49,7 @@ MOVE = StateMove(
     Core("server1", 0),
     Core("server2", 0),
     ("napt",),
-    Scope("inside_address", OF, (0, 1, 2, 3)),
+    MovedScope("inside_address", OF, (0, 1, 2, 3)),
 )
 
 
@@ -76,7 +76,7 @@ def test_what_was_not_announced_is_refused(change: str) -> None:
             both.nfs.add(name="g/other", type="napt", config_json=config_text(NAPT))
             worker.configure(both)
         request.nfs[:] = ["g/other"]
-    with pytest.raises(Refused, match="announced"):
+    with pytest.raises(NotPermitted, match="announced"):
         made.workers["a"].transfer(request)
     assert not any(made.of_flows("b").values())
     assert len(made.of_flows("a")["mappings"]) == 1
@@ -89,9 +89,9 @@ def test_an_announcement_is_for_one_transfer() -> None:
     opening = vnf.PushStateRequest(id="move", secret=SECRET)
     opening.open.scope.CopyFrom(made.request(BEGIN, 0, 1, 2, 3).scope)
     opening.open.nfs.add(name="g/napt", type="napt")
-    with pytest.raises(Refused, match="open: is not what was announced for transfer 'move'"):
+    with pytest.raises(NotPermitted, match="open: is not what was announced for transfer 'move'"):
         made.workers["b"].push_state(opening)
-    with pytest.raises(Refused, match="no controller has announced"):
+    with pytest.raises(NotPermitted, match="no controller has announced"):
         made.workers["b"].push_state(vnf.PushStateRequest(id="move", late=vnf.PulledFrames()))
 
 

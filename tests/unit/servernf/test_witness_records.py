@@ -10,7 +10,7 @@ import pytest
 from servernf.conformance.records import HOSTILE, VECTORS
 from servernf.wire import records
 from servernf.wire.errors import InputError
-from servernf.wire.records import Kind, Record
+from servernf.wire.records import Record, RecordKind
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v[0].kind.name)
@@ -30,7 +30,7 @@ def test_any_record_comes_back() -> None:
     chance = random.Random(1)
     for _ in range(500):
         made = Record(
-            chance.choice([kind for kind in Kind if kind is not Kind.EVENT]),
+            chance.choice([kind for kind in RecordKind if kind is not RecordKind.EVENT]),
             *(chance.getrandbits(64) for _ in range(3)),
             label=chance.getrandbits(32),
             nf="g/" + "n" * chance.randrange(200),
@@ -71,8 +71,8 @@ def test_every_field_is_written() -> None:
 
 def other(value: object) -> object:
     match value:
-        case Kind():
-            return Kind.OUT if value is Kind.IN else Kind.IN
+        case RecordKind():
+            return RecordKind.OUT if value is RecordKind.IN else RecordKind.IN
         case int():
             return value ^ 1
         case bytes():

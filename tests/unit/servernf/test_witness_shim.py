@@ -17,13 +17,13 @@ from servernf.python import network_function
 from servernf.python.network_function import NetworkFunction, create
 from servernf.python.packet import PacketView
 from servernf.python.runtime import shim as shim_module
-from servernf.python.runtime.chain import ExitHop, NfHop, Scope
+from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
 from servernf.python.runtime.worker import NfSpec, Worker
 from servernf.python.slices import replay
 from servernf.wire import nsh, prf, records, sampling, slices
 from servernf.wire.configs import config_digest
 from servernf.wire.fields import Fields, parsed
-from servernf.wire.records import CUT, STATE_CUT, Kind, Record, frame_digest, point_id
+from servernf.wire.records import CUT, STATE_CUT, Record, RecordKind, frame_digest, point_id
 from servernf.wire.witness import Epoch, Witness
 
 MAC, NEXT = 0x0200_0001_0001, 0x0200_0002_0000
@@ -58,7 +58,7 @@ class Told:
         self.worker.witness("g", witness)
         self.worker.configure("g", chain)
         hops = [NfHop(nf.name, "inside") for nf in chain[1:]]
-        self.worker.service_chain(chain[0].name, Scope(5, 254, "inside"), [*hops, OUT])
+        self.worker.service_chain(chain[0].name, ChainScope(5, 254, "inside"), [*hops, OUT])
 
     def take(self, record: bytes) -> bool:
         if self.room:
@@ -70,7 +70,7 @@ class Told:
         self.worker.shim.settle()
         found = [records.unpack(data) for data in self.taken]
         self.taken.clear()
-        return [record for record in found if record.kind is not Kind.EVENT]
+        return [record for record in found if record.kind is not RecordKind.EVENT]
 
 
 def packet(frame: bytes, label: int = 7, ingress_us: int = 9, si: int = 254) -> bytes:
@@ -145,8 +145,8 @@ def test_drops_of_the_worker_itself() -> None:
     frames = [packet(FRAME, si=9), packet(b"short"), packet(FRAME)[:30]]
     assert told.worker.process(frames) == []
     assert [(r.kind, r.reason) for r in told.records()] == [
-        (Kind.LOST, "unknown_path"),
-        (Kind.LOST, "malformed"),
+        (RecordKind.LOST, "unknown_path"),
+        (RecordKind.LOST, "malformed"),
     ]
 
 
@@ -162,11 +162,11 @@ def test_copies_and_what_is_held() -> None:
     shaper = {"rate": 1_000_000, "burst": 1514, "queue": 10_000}
     told = Told(spec("g/s", "traffic_shaper", shaper))
     told.worker.process([packet(FRAME, at) for at in range(40)])
-    held = [r.label for r in told.records() if r.kind is Kind.HELD]
+    held = [r.label for r in told.records() if r.kind is RecordKind.HELD]
     assert held
     told.clock.us += 10_000_000
     told.worker.process([])
-    let_go = [r for r in told.records() if r.kind is Kind.OUT]
+    let_go = [r for r in told.records() if r.kind is RecordKind.OUT]
     assert [(r.label, r.frame) for r in let_go] == [(label, FRAME) for label in held]
 
 
@@ -292,8 +292,8 @@ def test_an_nf_that_fails(peeping: Told) -> None:
     peeping.worker.witness("g", EVERYTHING)
     peeping.worker.process([packet(FRAME[:-1] + b"\xee")])
     assert [(r.kind, r.nf, r.reason) for r in peeping.records()] == [
-        (Kind.IN, "g/p", ""),
-        (Kind.ERROR, "g/p", "failed: RuntimeError"),
+        (RecordKind.IN, "g/p", ""),
+        (RecordKind.ERROR, "g/p", "failed: RuntimeError"),
     ]
 
 
@@ -309,7 +309,7 @@ def test_a_clock_that_says_nothing_yet_is_a_clock() -> None:
     told.clock.us = 0
     told.worker.process([packet(FRAME)])
     kinds = [r.kind for r in told.records()]
-    assert kinds[:2] == [Kind.IN, Kind.OUT]
+    assert kinds[:2] == [RecordKind.IN, RecordKind.OUT]
 
 
 # State in records.
@@ -326,7 +326,7 @@ def test_a_record_has_the_state_by_which_its_packet_is_played_again(nf: NfSpec) 
     found = told.records()
     assert len(found) == 80
     for came, left in zip(found[::2], found[1::2], strict=True):
-        assert (came.kind, came.state, left.kind) == (Kind.IN, b"", Kind.OUT)
+        assert (came.kind, came.state, left.kind) == (RecordKind.IN, b"", RecordKind.OUT)
         fresh = create(nf.type_name, nf.name, parsed(nf.config_json, "config"))
         view = PacketView()
         view.context = came.context_in
@@ -364,7 +364,7 @@ def test_state_that_is_too_large_is_said_to_be(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_no_slice() -> None:
     whole = slices.pack(
-        slices.Slice(
+        slices.StateSlice(
             {("a", b"k"): b"1", ("b", b"k"): b"2", ("c", b"k"): None, ("d", b"k"): b"3"},
             {("a", b"k"): b"1", ("b", b"k"): None, ("c", b"k"): b"4", ("d", b"k"): b"5"},
             ((("c", b"k"), b"old"),),
@@ -395,7 +395,7 @@ def test_flows_are_watched_whole_and_whatever_their_packets() -> None:
             for _ in range(3)
         ]
         told.worker.process([nsh.encode(tag, FRAME) for tag in tags])
-    found = Counter(r.flow for r in told.records() if r.kind is Kind.IN)
+    found = Counter(r.flow for r in told.records() if r.kind is RecordKind.IN)
     assert set(found) == {f for f in range(200) if prf.flow_witnessed(5, 6, f, 1 << 30)}
     assert 30 < len(found) < 70
     assert set(found.values()) == {3}
@@ -413,7 +413,7 @@ def test_what_the_socket_drops_is_told_once() -> None:
             told.worker.process([packet(FRAME)])
             told.worker.shim.settle_if_due()
     events = [records.unpack(data) for data in told.taken]
-    said = [r.event() for r in events if r.kind is Kind.EVENT]
+    said = [r.event() for r in events if r.kind is RecordKind.EVENT]
     assert [s["frames"] for s in said if s["event"] == "socket drops"] == [
         {"receive_queue_full": 3},
         {"receive_queue_full": 5},

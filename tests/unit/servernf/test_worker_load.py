@@ -17,8 +17,8 @@ from servernf_support import tagged, udp
 from support import eventually
 
 from servernf.host.framepipe import FramePipe
-from servernf.python.runtime.chain import ExitHop, NfHop, Scope
-from servernf.python.runtime.load import RECENT, Times
+from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
+from servernf.python.runtime.load import RECENT, NfTimes
 from servernf.python.runtime.loop import run
 from servernf.python.runtime.worker import Worker
 
@@ -41,7 +41,9 @@ class Ticks:
 def worker(ticks: Ticks, clock_us: int = 0) -> Worker:
     made = Worker("w", MAC, lambda: clock_us, ticks=ticks)
     made.configure("g", [spec("g/a", "acl", PASSES), spec("g/b", "acl", PASSES)])
-    made.service_chain("g/a", Scope(5, 254, "inside"), (NfHop("g/b", "inside"), ExitHop(9, 6, 253)))
+    made.service_chain(
+        "g/a", ChainScope(5, 254, "inside"), (NfHop("g/b", "inside"), ExitHop(9, 6, 253))
+    )
     return made
 
 
@@ -66,7 +68,7 @@ def test_a_new_configuration_goes_on_with_the_times():
 
 
 def test_percentiles_are_of_the_last_times():
-    times = Times()
+    times = NfTimes()
     for spent in range(1, 101):
         times.add(spent)
     found = times.metrics("g/a")
@@ -101,7 +103,7 @@ def test_a_full_batch_has_not_emptied_the_queue():
 def test_in_c_a_burst_is_timed():
     with running() as made:
         made.configure("g", [spec("g/a", "acl", PASSES)])
-        made.service_chain("g/a", Scope(40, 255, "inside"), (ExitHop(NEXT, 50, 7),))
+        made.service_chain("g/a", ChainScope(40, 255, "inside"), (ExitHop(NEXT, 50, 7),))
         assert len(made.process([to_worker(FRAME, 40)] * 3)) == 3
         metrics = made.metrics()
         assert metrics["g/a.timed"] == 3

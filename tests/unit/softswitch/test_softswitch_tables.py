@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from orchestrator.softswitch.ir.program import Key
 from orchestrator.softswitch.state.tables import (
     MEMO_MAX,
-    Entry,
     ExactTable,
     LpmTable,
+    StoredEntry,
     TernaryTable,
     make_table,
 )
@@ -71,7 +71,7 @@ def test_ternary_equals_linear_scan(
 ) -> None:
     table = make_table("t", [key("a", "ternary"), key("b", "range")], 100)
     assert isinstance(table, TernaryTable)
-    installed: dict[Match, tuple[Rule, Entry]] = {}
+    installed: dict[Match, tuple[Rule, StoredEntry]] = {}
     for i, (value, mask, a, b, priority) in enumerate(rules):
         r = Rule(value & mask, mask, min(a, b), max(a, b), priority, i)
         match = (r.value << WIDTH, mask << WIDTH, ((r.low, r.high),), priority)
@@ -116,7 +116,7 @@ def test_lpm_equals_linear_scan(
 ) -> None:
     table = make_table("t", [key("segment", "exact", 2), key("dst", "lpm")], 100)
     assert isinstance(table, LpmTable)
-    known: dict[tuple[int, int, int], Entry] = {}
+    known: dict[tuple[int, int, int], StoredEntry] = {}
     for segment, value, length in prefixes:
         mask = FULL >> (WIDTH - length) << (WIDTH - length)
         name = (segment, value & mask, length)

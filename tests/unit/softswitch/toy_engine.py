@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from finsy.proto import p4r, rpc_code
 
 from orchestrator.errors import SwitchError
-from orchestrator.softswitch.engine import Events
+from orchestrator.softswitch.engine import EngineEvents
 from orchestrator.softswitch.entity_errors import EntityError, WriteError
 
 
@@ -22,7 +22,7 @@ class ToyEngine:
         self.calls: list[str] = []
         self.entries: dict[bytes, p4r.Entity] = {}
         self.acked: list[int] = []
-        self.events: Events | None = None
+        self.events: EngineEvents | None = None
         self.saved = b""
         self.running = b""
 
@@ -34,7 +34,7 @@ class ToyEngine:
     def configured(self) -> bool:
         return bool(self.running)
 
-    def connect(self, events: Events) -> None:
+    def connect(self, events: EngineEvents) -> None:
         self.events = events
 
     def verify(self, config: p4r.ForwardingPipelineConfig) -> None:

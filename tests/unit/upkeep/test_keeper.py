@@ -32,9 +32,9 @@ from orchestrator.network.inventory import forget_inventory, load_inventory, sav
 from orchestrator.observation.conditions import recorded
 from orchestrator.observation.liveness import DOWN, UP, Subject
 from orchestrator.oracle import frames
-from orchestrator.upkeep.events import Changed, Event, PlacedAnew, RepairProblem, Restarted
+from orchestrator.upkeep.events import Event, PlacedAnew, RepairProblem, Restarted, SubjectChanged
 from orchestrator.upkeep.foresight import failing, foresee
-from orchestrator.upkeep.keeper import Keeper
+from orchestrator.upkeep.keeper import NetworkKeeper
 from servernf.python.runtime.tables import ToNf
 from servernf.python.runtime.worker import Worker
 from servernf.wire import nsh
@@ -104,7 +104,7 @@ def kept(network: ProcessNetwork, restarter: Restarter | None = None) -> Generat
     """Keep a network; all devices are known to be up when the block begins."""
     name, found = network.live.name, Kept()
     opened: Callable[[], LiveNetwork] = lambda: LiveNetwork(load_inventory(name))  # noqa: E731
-    keeper = Keeper(opened, restarter, INTERVAL_S)
+    keeper = NetworkKeeper(opened, restarter, INTERVAL_S)
     told: list[str] = []
 
     def keep() -> None:
@@ -152,11 +152,13 @@ def test_a_dead_worker_is_started_again_and_configured(network: ProcessNetwork) 
         network.workers[core].stop()
         assert keeper.comes(Restarted) == Restarted(network.workers[core].name)
         assert set(network.workers[core].worker.tables.instances) == instances
-        eventually(lambda: keeper.of(Changed)[-1].change.now.state == UP, what="the worker is up")
+        eventually(
+            lambda: keeper.of(SubjectChanged)[-1].change.now.state == UP, what="the worker is up"
+        )
         assert not keeper.of(PlacedAnew)
         assert not keeper.of(RepairProblem)
     assert deployed(network) == before
-    states = [event.change.now.state for event in keeper.of(Changed)]
+    states = [event.change.now.state for event in keeper.of(SubjectChanged)]
     assert states == ["suspect", "down", "up"]
 
 

@@ -13,7 +13,7 @@ from orchestrator.cli import app
 from orchestrator.errors import InputError
 from orchestrator.verification.cle.columns import compact, query
 from orchestrator.verification.cle.segments import Log, segment_files
-from servernf.wire.records import Kind, Record, event
+from servernf.wire.records import Record, RecordKind, event
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 HOUR_US = 3_600_000_000
@@ -23,7 +23,7 @@ SQL = "SELECT graph, kind, label, frame, port_out FROM records ORDER BY entry, s
 def filled(folder: Path, first: int, count: int) -> None:
     log = Log(folder / "log", KEY, segment_bytes=2000)
     for at in range(first, first + count):
-        kind = Kind.IN if at % 2 else Kind.OUT
+        kind = RecordKind.IN if at % 2 else RecordKind.OUT
         record = Record(
             kind, 7, 1, 2 * at, label=at, nf="g/nat", port_out="out'side", frame=b"\0\xff"
         )

@@ -16,7 +16,7 @@ from orchestrator.verification.cle.intake import FAR, Intake, TooMuch
 from orchestrator.verification.cle.segments import Log, segment_files
 from orchestrator.verification.keys import public_text
 from servernf.wire import records
-from servernf.wire.records import Kind, Record, point_id
+from servernf.wire.records import Record, RecordKind, point_id
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 POINT = point_id("server1.1")
@@ -49,7 +49,7 @@ def open_intake(folder: Path, clocks: Clocks, segment_bytes: int = 1 << 20) -> t
 
 
 def batch(first: int, count: int = 1, *, boot: int = 1, point: int = POINT) -> bytes:
-    made = (Record(Kind.IN, point, boot, first + at, label=at) for at in range(count))
+    made = (Record(RecordKind.IN, point, boot, first + at, label=at) for at in range(count))
     return b"".join(record.pack() for record in made)
 
 

@@ -28,7 +28,7 @@ from servernf.proto import cle_pb2, cle_pb2_grpc
 from servernf.ship.shipper import Shipper
 from servernf.wire import records
 from servernf.wire.errors import InputError
-from servernf.wire.records import Kind, Record, point_id
+from servernf.wire.records import Record, RecordKind, point_id
 from servernf.wire.ring import DATA, LEAST, Ring
 
 POINT = "server1.1"
@@ -72,7 +72,7 @@ def cle(tmp_path: Path) -> Iterator[Cle]:
 
 
 def record(sequence: int, point: str = POINT, boot: int = 1) -> bytes:
-    return Record(Kind.IN, point_id(point), boot, sequence, frame=bytes(50)).pack()
+    return Record(RecordKind.IN, point_id(point), boot, sequence, frame=bytes(50)).pack()
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from orchestrator.placement.model import Options
 from orchestrator.placement.resources import Network, Used
 from orchestrator.targets.costs import LookupCosts
 from orchestrator.whatif.cases import Settings, prepared
-from orchestrator.whatif.run import Outcome, run_scenario
+from orchestrator.whatif.run import ScenarioOutcome, run_scenario
 from orchestrator.whatif.scenarios import Case, Scenario
 
 SINGLE, LEAF_SPINE = topology("single"), topology("leaf-spine")
@@ -76,7 +76,7 @@ def deployed(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> C
     return compile_graph(CompileRequest(graph, on, placing=placing, away=Away(cordon=cordon)))
 
 
-def foreseen(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> Outcome:
+def foreseen(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> ScenarioOutcome:
     return run_scenario(Case((graph,), None, on, cordon=cordon), Scenario("now"), SETTINGS)
 
 

@@ -24,7 +24,7 @@ from orchestrator.units import RATES, parse_quantity
 from orchestrator.whatif import run as whatif_module
 from orchestrator.whatif.cases import Settings
 from orchestrator.whatif.parallel import in_processes
-from orchestrator.whatif.run import Outcome, run_dask, run_local, run_scenario, unchanged
+from orchestrator.whatif.run import ScenarioOutcome, run_dask, run_local, run_scenario, unchanged
 from orchestrator.whatif.scenarios import Case, Scenario, change, fail_each, parse_rate, sweep
 
 pytestmark = pytest.mark.slow
@@ -193,13 +193,13 @@ class Stub:
         self.waiting: Any = multiprocessing.Semaphore(0)
         self.never: Any = multiprocessing.Event()
 
-    def __call__(self, case: Case, scenario: Scenario, *_: object, **__: object) -> Outcome:
+    def __call__(self, case: Case, scenario: Scenario, *_: object, **__: object) -> ScenarioOutcome:
         if scenario.name not in ("now", "0"):
             with self.begun:
                 self.begun.value += 1
             self.waiting.release()
             self.never.wait()
-        return Outcome(scenario.name, "FEASIBLE")
+        return ScenarioOutcome(scenario.name, "FEASIBLE")
 
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="a stub is not inherited")
@@ -207,7 +207,7 @@ def test_ctrl_c_keeps_finished_results_and_ends_what_runs(monkeypatch: pytest.Mo
     stub = Stub()
     monkeypatch.setattr(whatif_module, "run_scenario", stub)
 
-    def progress(outcome: Outcome) -> None:
+    def progress(outcome: ScenarioOutcome) -> None:
         if outcome.scenario == "0":
             stub.waiting.acquire()  # another one runs
             raise KeyboardInterrupt
@@ -240,10 +240,10 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interrupted_command_shows_what_is_done_and_returns_130(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stub(case: Case, scenario: Scenario, *_: object, **__: object) -> Outcome:
+    def stub(case: Case, scenario: Scenario, *_: object, **__: object) -> ScenarioOutcome:
         if scenario.total_rate == 3 * 10**9:
             raise KeyboardInterrupt
-        return Outcome(scenario.name, "FEASIBLE")
+        return ScenarioOutcome(scenario.name, "FEASIBLE")
 
     monkeypatch.setattr(whatif_module, "run_scenario", stub)
     words = ["whatif", str(GRAPH), "--sweep", "rate=1G..4G:4", "--processes", "1"]

@@ -1,4 +1,4 @@
-"""Compile a `Program` to C: a function that a packet passes, and what the runtime (`fast/c`) must know.
+"""Compile a `P4Program` to C: a function that a packet passes, and what runtime (`fast/c`) must know.
 
 The generator reads the same program as `softswitch.codegen` and says the same in another language:
 header fields and metadata are locals of one function, parse states and nodes of controls are labels of
@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.function import emit_program, words_of
-from orchestrator.softswitch.ir.program import Program
+from orchestrator.softswitch.ir.program import P4Program
 
 __all__ = ("generate", "words_of")
 
 
-def generate(program: Program, *, drop_port: int = 511, queues: int = 1) -> str:
+def generate(program: P4Program, *, drop_port: int = 511, queues: int = 1) -> str:
     """The C source of a program; raises `UnsupportedFeature` by name and place.
 
     `queues` is the number of priority queues a port: a packet of a higher

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from orchestrator.softswitch.codegen.context import Context
 from orchestrator.softswitch.fast.ccode.kinds import I64, I128, WIDE, CType, kind_of_bits
-from orchestrator.softswitch.ir.program import Program
+from orchestrator.softswitch.ir.program import P4Program
 
 
 class CContext(Context):
@@ -16,7 +16,7 @@ class CContext(Context):
     Statements stand in one function, so labels and `fresh` names are numbered.
     """
 
-    def __init__(self, program: Program, *, drop_port: int, queues: int) -> None:
+    def __init__(self, program: P4Program, *, drop_port: int, queues: int) -> None:
         super().__init__(program, drop_port=drop_port, queues=queues)
         self.table_number = {t.name: i for i, t in enumerate(program.tables())}
         first = len(self.table_number)

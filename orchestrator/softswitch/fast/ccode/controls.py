@@ -19,7 +19,7 @@ from orchestrator.softswitch.fast.ccode.kinds import (
     words_of_bits,
 )
 from orchestrator.softswitch.fast.ccode.statements import emit_primitives
-from orchestrator.softswitch.ir.program import Action, ControlGraph, Lookup, Table, lookup_of
+from orchestrator.softswitch.ir.program import Action, ControlGraph, Lookup, P4Table, lookup_of
 
 HIT, MISS = "__HIT__", "__MISS__"
 
@@ -112,7 +112,7 @@ def _run(c: CContext, graph: _Graph, action: Action) -> None:
         c.emit(f"if (exited) goto {graph.end};")
 
 
-def _table(c: CContext, graph: _Graph, here: int, table: Table) -> None:
+def _table(c: CContext, graph: _Graph, here: int, table: P4Table) -> None:
     c.where = f"table {table.name}"
     by_hit = HIT in table.next_tables or MISS in table.next_tables
     if hidden(table):
@@ -180,7 +180,7 @@ def _arguments(c: CContext, action: Action, args: str) -> None:
         at += words
 
 
-def _lookup(c: CContext, table: Table) -> None:
+def _lookup(c: CContext, table: P4Table) -> None:
     """Emit `e`, the entry found, and what is counted and measured with it."""
     t = f"d->tables[{c.table_number[table.name]}]"
     if not table.keys:
@@ -202,7 +202,7 @@ def _lookup(c: CContext, table: Table) -> None:
             store(c, *target, color)
 
 
-def _key(c: CContext, table: Table) -> int:
+def _key(c: CContext, table: P4Table) -> int:
     """Emit `key`, the fields packed into words; fields of an invalid header read as 0, as in BMv2."""
     fields: list[tuple[str, CType, int]] = []
     for i, k in enumerate(table.keys):

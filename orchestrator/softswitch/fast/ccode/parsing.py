@@ -30,8 +30,8 @@ from orchestrator.softswitch.ir.program import (
     Action,
     Header,
     Json,
+    P4Program,
     Param,
-    Program,
     Transition,
 )
 
@@ -265,12 +265,12 @@ def _transition(
     go(default)
 
 
-def key_widths(program: Program, key: tuple[Json, ...]) -> tuple[int, ...]:
+def key_widths(program: P4Program, key: tuple[Json, ...]) -> tuple[int, ...]:
     """Bits of each part of what a state selects by."""
     return tuple(_key_width(program, k) for k in key)
 
 
-def _key_width(program: Program, key: Json) -> int:
+def _key_width(program: P4Program, key: Json) -> int:
     if key["type"] == "lookahead":
         return key["value"][1]
     if key["type"] == "field":
@@ -283,7 +283,7 @@ def _key_width(program: Program, key: Json) -> int:
     return program.field(union.members[union.names.index(member)], name).width
 
 
-def value_set_widths(program: Program) -> dict[str, tuple[int, ...]]:
+def value_set_widths(program: P4Program) -> dict[str, tuple[int, ...]]:
     """Bits of the fields of each value set, as the first state that asks it has them."""
     widths: dict[str, tuple[int, ...]] = dict.fromkeys(program.value_sets, ())
     for state in program.states.values():

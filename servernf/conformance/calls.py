@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from servernf.conformance.device import GRAPH, NEXT, NotConforming, WorkerUnderTest, details
+from servernf.conformance.device import GRAPH, NEXT, WAIT_S, NotConforming, WorkerUnderTest, details
 from servernf.conformance.frames import udp
 from servernf.proto import vnf_pb2 as vnf
 from servernf.wire import nsh
@@ -249,3 +249,22 @@ def _remove(device: WorkerUnderTest) -> None:
     expect(not device.status().nfs and not device.status().paths, "something is left")
     asked = vnf.MetricsRequest(nf=f"{GRAPH}/nf")
     refused(device, MISSING, (f"{GRAPH}/nf",), lambda: device.stub.queryMetrics(asked))
+
+
+@check("watchEvents tells what was dropped, why, and by which rule")
+def _events(device: WorkerUnderTest) -> None:
+    configure(device, nf(text='{"rules": [], "default": "deny"}'))
+    device.change(device.stub.serviceChain, chain())
+    frame = udp("10.0.0.1", 4712, "198.51.100.9", 9)  # of nobody before
+    device.send(frame, 40)
+    batches: Any = device.stub.watchEvents(vnf.WatchEventsRequest(graphs=[GRAPH]), timeout=WAIT_S)
+    events = (event for batch in batches for event in batch.events)
+    found = next(event for event in events if event.packet.source_port == 4712)
+    batches.cancel()
+    expect(found.nf == f"{GRAPH}/nf" and found.type == "acl", f"an event of {found.nf}")
+    expect(found.drop.reason == "denied", f"reason {found.drop.reason!r}")
+    expect(found.drop.rule == "default", f"rule {found.drop.rule!r}")
+    packet = found.packet
+    ends = packet.source, packet.destination, packet.destination_port, packet.protocol
+    expect(ends == ("10.0.0.1", "198.51.100.9", 9, 17), f"a packet of {ends}")
+    expect(packet.length == len(frame), f"length {packet.length}, not {len(frame)}")

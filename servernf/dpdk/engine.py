@@ -8,6 +8,7 @@ outlives it.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from servernf.python.runtime.tables import (
     WorkerTables,
     compile_steps,
 )
+from servernf.python.telling import ALERT, DROP, NAT, Alert
 from servernf.wire.errors import ReportedError, ServerError
 from servernf.wire.fields import Fields, parsed
 
@@ -35,6 +37,12 @@ _KNOWN_TABLES = 16
 """Of which notes are understood: they may be told after the tables that they mean."""
 _KEY = struct.Struct("=3I4xQ")
 _NOTHING, _STEP, _EXIT = range(3)
+_EVENTS = DROP, ALERT, NAT
+"""`enum event`."""
+_BUDGET, _MORE_OF_BUDGET = ("rate", "burst", "suppressed"), 2
+"""`enum budget`."""
+_GONE_TELLERS = 64
+"""Of which events are understood that are told after they have gone."""
 Start = Callable[[int], WorkerProcess]
 """From the memory's descriptor to a process that is ready."""
 
@@ -44,11 +52,24 @@ class Made:
     """An instance of the C side: its message, and the records that it shares."""
 
     number: int
+    told_as: int
     message: bytes
     tally: RecordPlace
     reasons: tuple[str, ...]
+    budgets: tuple[RecordPlace, ...]
     places: tuple[RecordPlace, ...]
     tables: tuple[StateTable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """An instance as events say it: its reasons and rules to drop by number, its signatures' alerts."""
+
+    name: str
+    type_name: str
+    reasons: tuple[str, ...]
+    rules: tuple[str, ...]
+    alert: Callable[[int], Alert]
 
 
 class NfEngine:
@@ -63,6 +84,9 @@ class NfEngine:
         self._keys = struct.pack("=I", 0)
         self._steps: dict[int, Sequence[CompiledCall]] = {}
         self._number = 0
+        self._tellers: dict[int, Teller] = {}
+        self._gone: deque[int] = deque()
+        self._told_as = 0
         self._free = list(range(MOST_INSTANCES - 1, -1, -1))
         self.state = StateTables(self.memory, self.ask)
         try:
@@ -136,6 +160,16 @@ class NfEngine:
         """How many notes of watched packets found no room."""
         return self.memory.read(UNTOLD, 1)[0]
 
+    def teller(self, told_as: int) -> Teller | None:
+        """Who has told an event; None: it has gone long ago."""
+        return self._tellers.get(told_as)
+
+    def refresh_events(self) -> None:
+        """Have budgets say how many events the C side has suppressed."""
+        for made in list(self._made.values()):
+            for place in made.budgets:
+                self.memory.refresh(place)
+
     def watch(self, keys: Sequence[tuple[int, int, int, int]]) -> None:
         """Have packets watched by these keys: key0, key1, what the PRF is of, and below which number."""
         self._keys = b"".join([struct.pack("=I", len(keys)), *(_KEY.pack(*key) for key in keys)])
@@ -189,27 +223,43 @@ class NfEngine:
         reasons = tuple(self.process.reasons[instance.type_name])
         making = Making(instance.nf, self.memory, self.state)
         tally = self.memory.place(instance.tally, ("packets",), len(reasons) + _TIMES)
+        budgets = [
+            self.memory.place(instance.nf.events.budgets[kind], _BUDGET, _MORE_OF_BUDGET)
+            for kind in _EVENTS
+        ]
         number = self._free.pop()
+        self._told_as += 1
         making.compile = self.process.signatures
         making.stats = lambda asked: self.ask(ProcessRequest.STATS, asked, number)
         name = instance.type_name.encode()
         try:
             config = Fields(instance.name, parsed(instance.config_json, instance.name))
             written = forms()[instance.type_name](config, making)
-            message = struct.pack("=II", tally.at, len(name)) + name + written
+            words = self._told_as, tally.at, *(budget.at for budget in budgets), len(name)
+            message = struct.pack("=6I", *words) + name + written
             self.process.ask(ProcessRequest.MAKE, message, number)
         except BaseException:
-            self._give_back(number, (tally, *making.places), making.tables)
+            self._give_back(number, (tally, *budgets, *making.places), making.tables)
             raise
         if making.metrics is not None:
             instance.nf.metrics = making.metrics  # the state that they are of is C's
         places, tables = tuple(making.places), tuple(making.tables)
-        self._made[instance] = Made(number, message, tally, reasons, places, tables)
+        told_as = self._told_as
+        self._tellers[told_as] = Teller(
+            instance.name, instance.type_name, reasons, tuple(making.rules), making.alert
+        )
+        self._made[instance] = Made(
+            number, told_as, message, tally, reasons, tuple(budgets), places, tables
+        )
 
     def _forget(self, instance: Instance) -> None:
         made = self._made.pop(instance)
         self.process.ask(ProcessRequest.FORGET, number=made.number)
-        self._give_back(made.number, (made.tally, *made.places), made.tables)
+        places = made.tally, *made.budgets, *made.places
+        self._give_back(made.number, places, made.tables)
+        self._gone.append(made.told_as)
+        if len(self._gone) > _GONE_TELLERS:
+            del self._tellers[self._gone.popleft()]
 
     def _give_back(
         self, number: int, places: Iterable[RecordPlace], tables: Iterable[StateTable]

@@ -12,6 +12,7 @@ from servernf.dpdk.memory import RecordPlace, SharedMemory
 from servernf.dpdk.tables import StateTable, StateTables
 from servernf.python.datagrams import MAX_REMEMBERED, MAX_WAITING
 from servernf.python.network_function import NetworkFunction
+from servernf.python.telling import Alert
 from servernf.wire.fields import Fields
 
 _WORD = (1 << 64) - 1
@@ -31,6 +32,10 @@ class Making:
     """Asks the instance, once it is made, what its NF has more to tell."""
     compile: Callable[[bytes], bytes] = field(default=lambda _signatures: b"")
     """Has a process beside make a database of signatures (c/signatures.h)."""
+    rules: Sequence[str] = ()
+    """The rules that ask for drops, by the numbers by which the C side tells them."""
+    alert: Callable[[int], Alert] = field(default=lambda _number: Alert(0, "", "", False))
+    """What is told of a signature of a number."""
     metrics: Callable[[], dict[str, int]] | None = None
     """The NF's own indicators, where its state is C's."""
 

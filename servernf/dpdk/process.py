@@ -17,7 +17,7 @@ from servernf.host import channel
 from servernf.host.channel import FRAME, PORT_REASONS
 from servernf.wire.errors import ServerError
 
-VERSION = 4
+VERSION = 5
 MOST_INSTANCES = 4096
 _COMPILE_S = 300.0
 _TOLD = struct.Struct("=II")

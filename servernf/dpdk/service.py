@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -22,7 +22,7 @@ def _refused(what: str) -> Callable[..., Any]:
 
 
 class DpdkService(VnfService):
-    """State is not doubled elsewhere yet, and nothing is told of single packets."""
+    """State is not doubled elsewhere yet."""
 
     markLastInTransit = _refused("markLastInTransit")
 
@@ -39,8 +39,3 @@ class DpdkService(VnfService):
         if request.operation == "replicate":
             return vnf.VariantsResponse()
         return super().getVariants(request, context)
-
-    def watchEvents(
-        self, request: vnf.WatchEventsRequest, context: grpc.ServicerContext
-    ) -> Iterator[vnf.EventBatch]:
-        return _refused("watchEvents")(self, request, context)

@@ -16,6 +16,7 @@ from servernf.dpdk.moving import EngineArriving, EngineDeparting, EngineGates, E
 from servernf.dpdk.notes import keys, note
 from servernf.dpdk.process import ProcessGone
 from servernf.dpdk.state import InstanceState
+from servernf.dpdk.telling import EVENT, ToldEvents
 from servernf.host.compiling import HYPERSCAN
 from servernf.python.network_function import NetworkFunction, create
 from servernf.python.runtime.chain import Dial, nobody
@@ -56,6 +57,9 @@ class DpdkWorker(Worker):
     ) -> None:
         super().__init__(name, core_mac, clock, dial=dial)
         self.engine = engine
+        self._noting = threading.Lock()
+        self._events = ToldEvents(clock, wall_us, engine, self._noting)
+        self.events = self._events  # pyrefly: ignore[bad-override-mutable-attribute]
         self.jobs = EngineJobs(live=live)
         self._engine_gates = EngineGates(core_mac, engine, clock, self.transfers)
         self.gates = self._engine_gates  # pyrefly: ignore[bad-override-mutable-attribute]
@@ -66,7 +70,6 @@ class DpdkWorker(Worker):
         self._restarts = restarts
         self._restarted: list[float] = []
         self._closing = False
-        self._noting = threading.Lock()
         self._watch = threading.Thread(target=self._watched, daemon=True)
         self._watch.start()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -195,11 +198,16 @@ class DpdkWorker(Worker):
                 time.sleep(_AGAIN_S)  # another process comes, or the end
 
     def _take_notes(self) -> bool:
-        """Have the shim make samples and records of what was told; False: there is nobody to tell."""
+        """Take events, and have the shim make samples and records of what else was told; False: there is
+        nobody to tell."""
         with self._noting:
             try:
                 while (told := self.engine.process.told()) is not None:
-                    batch = note(self.engine, self._wall_us, *told)
+                    kind, number, said = told
+                    if kind == EVENT:
+                        self._events.take(number, said)
+                        continue
+                    batch = note(self.engine, self._wall_us, kind, number, said)
                     if batch is not None:
                         self.shim.noted(batch, 1)
             except ProcessGone:

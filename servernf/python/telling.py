@@ -98,7 +98,7 @@ def flow_of(packet: PacketView) -> ToldPacket:
     )
 
 
-class _Bucket:
+class Budget:
     """Tokens of one kind, and how many events found none."""
 
     __slots__ = ("at_us", "burst", "rate", "suppressed", "tokens", "told", "told_us")
@@ -122,7 +122,7 @@ class _Bucket:
 class Source:
     """One NF that tells. Used by the thread of the data path only."""
 
-    __slots__ = ("_buckets", "_clock", "_name", "_tell", "_type")
+    __slots__ = ("_clock", "_name", "_tell", "_type", "budgets")
 
     def __init__(
         self,
@@ -134,11 +134,12 @@ class Source:
     ) -> None:
         self._name, self._type = name, type_name
         self._clock, self._tell = clock, tell
-        self._buckets = {kind: _Bucket(*limits) for kind, limits in rates.items()}
+        self.budgets = {kind: Budget(*limits) for kind, limits in rates.items()}
+        """By kind."""
 
     def tell(self, kind: str, packet: PacketView | None, said: Said) -> None:
         """Tell of a packet, unless too much of this kind has been told."""
-        bucket, now_us = self._buckets[kind], self._clock()
+        bucket, now_us = self.budgets[kind], self._clock()
         if not bucket.take(now_us):
             return
         if bucket.suppressed != bucket.told and now_us >= bucket.told_us + _TELL_EVERY_US:
@@ -160,16 +161,16 @@ class Source:
     def settle(self) -> None:
         """Tell what has been suppressed for long enough."""
         now_us = self._clock()
-        for kind, bucket in self._buckets.items():
+        for kind, bucket in self.budgets.items():
             if bucket.suppressed != bucket.told and now_us >= bucket.told_us + _TELL_EVERY_US:
                 self._confess(kind, bucket, now_us)
 
     @property
     def suppressed(self) -> int:
         """How many events have not been told."""
-        return sum(bucket.suppressed for bucket in self._buckets.values())
+        return sum(bucket.suppressed for bucket in self.budgets.values())
 
-    def _confess(self, kind: str, bucket: _Bucket, now_us: int) -> None:
+    def _confess(self, kind: str, bucket: Budget, now_us: int) -> None:
         count, bucket.told, bucket.told_us = (
             bucket.suppressed - bucket.told,
             bucket.suppressed,

@@ -9,13 +9,13 @@
 
 #include "messages.h"
 
-#define BOUNDARY_VERSION 4
+#define BOUNDARY_VERSION 5
 #define MOST_INSTANCES 4096
 #define MOST_STEPS (1u << 20)
 
 enum ask {
     ASK_HELLO = 1, /* -> version, then of each NF its name and its reasons, a text each; "" ends them */
-    ASK_MAKE,      /* an instance: where its counters are, an NF's name, its configuration -> nothing */
+    ASK_MAKE,      /* an instance: what it tells as, where its counters and `event` budgets are, an NF's name, its configuration -> nothing */
     ASK_FORGET,    /* an instance that no step names -> nothing */
     ASK_TABLES,    /* their number, steps, exits, paths -> nothing; packets see all of it or nothing */
     ASK_PACKETS,   /* now_us, then frames (port, size, bytes) -> frames that leave */
@@ -57,10 +57,11 @@ enum count {
     LOST, /* the first of `enum lost` */
 };
 
-/* What the parent is told without having asked; the slot is the number of the tables that are meant. */
+/* What the parent is told without having asked; the slot is the number of the tables that are meant, of an event who tells. */
 enum told {
     TOLD_CALL = 1, /* a `note_call`, the frame given, the frame left; of what was sent beside port, size and frame each */
     TOLD_LOST,     /* a `note_lost`, the frame */
+    TOLD_EVENT,    /* a `note_event` */
 };
 
 struct note_call {
@@ -74,6 +75,24 @@ struct note_lost {
     u32 step, why, branch, path, size, unused;
     u8 words[16];
 };
+
+enum event { EVENT_DROP, EVENT_ALERT, EVENT_NAT, EVENTS };
+
+/* An NF's words for a kind of event: how many a second and at once it may tell, how many it has not told; what is spent
+ * of the budget (millionths), and when that was. */
+enum budget { RATE, MOST, SUPPRESSED, SPENT, AT_US, BUDGET };
+
+/* Of a drop the packet, the reason as `number`, and the rule; of an alert the packet and the signature; of a mapping what
+ * has become of it (natEvent), its protocol, inside as source (4 bytes) and outside as destination. */
+struct note_event {
+    u64 now_us;
+    u32 kind, number, rule, length;
+    u8 source[16], destination[16];
+    u16 ether_type, source_port, destination_port;
+    int16_t protocol;
+    u8 version, has_ports, is_icmp, type_and_code[2], ttl, unused[2];
+};
+_Static_assert(sizeof(struct note_event) == 72, "an event is 72 bytes");
 
 /* Of an instance: packets, a word for each reason to drop, then these. */
 enum time {

@@ -6,6 +6,7 @@
  */
 #include "engine.h"
 
+#include "events.h"
 #include "gates.h"
 #include "moving.h"
 #include "noting.h"
@@ -77,9 +78,19 @@ static void end_instance(u32 number)
         free(nf);
 }
 
+static bool has_words(u32 at, u32 count)
+{
+    return at <= memory.count && memory.count - at >= count;
+}
+
 static const char *make(u32 number, struct reader *r)
 {
-    u32 counters = take_u32(r), size = take_u32(r);
+    u32 told_as = take_u32(r), counters = take_u32(r), budgets[EVENTS];
+    for (u32 i = 0; i < EVENTS; i++) {
+        budgets[i] = take_u32(r);
+        r->bad |= !has_words(budgets[i], BUDGET);
+    }
+    u32 size = take_u32(r);
     const char *name = (const char *)take(r, size);
     if (number >= MOST_INSTANCES || instances[number])
         return "an instance's number that is out of range, or another's";
@@ -89,7 +100,7 @@ static const char *make(u32 number, struct reader *r)
         if (strlen(ops->name) != size || memcmp(ops->name, name, size))
             continue;
         u32 reasons = 1 + reasons_of(ops);
-        if (counters > memory.count || memory.count - counters < reasons + TIMES)
+        if (!has_words(counters, reasons + TIMES))
             return BAD;
         u32 none[MOST_TABLES_OF_NF];
         tables_taken(none);
@@ -100,6 +111,9 @@ static const char *make(u32 number, struct reader *r)
         nf->counters = memory.words + counters;
         nf->number = number;
         nf->times = nf->counters + reasons;
+        nf->told_as = told_as;
+        for (u32 i = 0; i < EVENTS; i++)
+            nf->events[i] = memory.words + budgets[i];
         nf->ports = nf->ports ? nf->ports : 2;
         instances[number] = nf;
         uses[number].count = tables_taken(uses[number].tables);
@@ -445,6 +459,7 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us)
         n += waiting[i]->step->nf == nf;
     }
     nf->counters[0] += n;
+    events_of = nf;
     if (unlikely(noting_any)) {
         u32 first = beside_count;
         noting_before(taken, n);
@@ -458,7 +473,10 @@ static u32 call(struct packet **waiting, u32 count, u64 now_us)
         const struct step *at = p->step;
         if (likely(at->nf == nf)) {
             if (unlikely(p->left >= HELD)) {
-                nf->counters[1 + p->reason] += p->left == DROPPED;
+                if (p->left == DROPPED) {
+                    nf->counters[1 + p->reason]++;
+                    events_dropped(p);
+                }
                 continue;
             }
             static const struct onward nothing;
@@ -554,8 +572,10 @@ static void tidy(u64 now_us)
 {
     tidy_us = now_us + TIDY_US;
     for (u32 i = 0; i < MOST_INSTANCES; i++)
-        if (instances[i] && instances[i]->ops->tidy)
+        if (instances[i] && instances[i]->ops->tidy) {
+            events_of = instances[i];
             instances[i]->ops->tidy(instances[i], now_us);
+        }
 }
 
 /* A frame that does not come to a step. */
@@ -578,6 +598,7 @@ u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct se
     struct packet packets[MOST_FRAMES], *waiting[MOST_FRAMES];
     u32 all = 0, out = 0, calls = 0;
     beside_count = 0;
+    events_us = now_us;
     memory.words[FRAMES_IN] += count;
     noting_begin(frames, count, now_us, tables ? tables->number : 0);
     for (u32 i = 0; i < count; i++) {
@@ -604,5 +625,6 @@ u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct se
     memory.words[FRAMES_OUT] += out;
     if (unlikely(now_us >= tidy_us))
         tidy(now_us);
+    events_of = NULL;
     return out;
 }

@@ -1,5 +1,7 @@
 #include "mappings.h"
 
+#include "events.h"
+
 #define EXPIRED_AT_ONCE 8
 #define QUEUED_FOR_US 1000000
 #define ALL_REMOTES (1u << 20) /* of a table */
@@ -290,12 +292,19 @@ struct mapping *mapping_make(struct table *t, u32 pool, u32 inside, u32 number, 
     if (port == NIL)
         return NULL;
     u8 protocol = (u8)p->protocol;
-    return add(t, pool, mapping_key(protocol, inside, number), mapping_key(protocol, p->outside, port), now_us);
+    struct mapping *m =
+        add(t, pool, mapping_key(protocol, inside, number), mapping_key(protocol, p->outside, port), now_us);
+    if (m)
+        events_nat(BIB_CREATE, protocol, inside, number, p->outside, port);
+    return m;
 }
 
 void mapping_remove(struct table *t, struct mapping *m)
 {
     struct more *more = t->more;
+    const u64 *ends = m->entry.key;
+    events_nat(BIB_DELETE, mapping_protocol(m), key_address(ends[0]), key_port(ends[0]), key_address(ends[1]),
+               key_port(ends[1]));
     while (m->sessions)
         table_remove(t->other, entry_at(t->other, m->first_session));
     while (m->remotes)

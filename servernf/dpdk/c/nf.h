@@ -20,6 +20,8 @@ struct nf {
     const struct nf_ops *ops;
     u64 *counters; /* shared with the parent: packets, then drops by reason */
     u64 *times;    /* `enum time` */
+    u64 *events[3]; /* `enum event`: an `enum budget` each */
+    u32 told_as;   /* who tells, to the parent */
     u32 bursts;
     u32 number;
     u32 ports;     /* it has 2, inside and outside, unless `init` says otherwise */
@@ -64,6 +66,14 @@ static inline void nf_drop(struct packet *p, u8 reason)
 {
     p->left = DROPPED;
     p->reason = reason;
+    p->rule = NO_RULE;
+}
+
+/* The same by a rule, which the NF's file in Python names. */
+static inline void nf_drop_by(struct packet *p, u8 reason, u32 rule)
+{
+    nf_drop(p, reason);
+    p->rule = rule;
 }
 
 /* The NF keeps what it needs of a packet, which leaves later, if it does. */

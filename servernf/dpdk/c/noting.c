@@ -89,9 +89,12 @@ static u8 *put(u8 *at, const void *bytes, size_t size)
     return at + size;
 }
 
-static void untold(void)
+u8 *noting_room(u32 kind, u32 slot, u32 size)
 {
-    (*untold_count)++;
+    u8 *at = tell ? tell(kind, slot, size) : NULL;
+    if (!at && tell)
+        (*untold_count)++;
+    return at;
 }
 
 void noting_lost(const struct packet *p, u32 step, u32 why)
@@ -100,11 +103,9 @@ void noting_lost(const struct packet *p, u32 step, u32 why)
         return;
     struct note_lost head = {.now_us = burst_us, .at_ns = ns_of(CLOCK_MONOTONIC), .step = step, .why = why, .branch = p->branch,
                              .path = p->path, .size = p->size};
-    u8 *at = tell(TOLD_LOST, burst_tables, (u32)sizeof head + p->size);
-    if (!at) {
-        untold();
+    u8 *at = noting_room(TOLD_LOST, burst_tables, (u32)sizeof head + p->size);
+    if (!at)
         return;
-    }
     memcpy(head.words, p->words, sizeof head.words);
     put(put(at, &head, sizeof head), p->at, p->size);
 }
@@ -153,11 +154,9 @@ void noting_after(struct packet *const *packets, u32 count, const struct step *f
                 head.emitted++;
                 size += 8 + beside[b].size;
             }
-        u8 *at = tell(TOLD_CALL, burst_tables, size);
-        if (!at) {
-            untold();
+        u8 *at = noting_room(TOLD_CALL, burst_tables, size);
+        if (!at)
             continue;
-        }
         memcpy(head.words, given[i].words, CONTEXT_BYTES);
         memcpy(head.words_after, p->words, CONTEXT_BYTES);
         at = put(at, &head, sizeof head);

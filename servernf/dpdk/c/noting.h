@@ -20,6 +20,8 @@ extern bool noting_any; /* of the packets of this burst one is watched */
 bool noting_read(struct reader *r);
 /* Where notes are told (`channel_room`), and where those are counted that find no room; none are while it is NULL. */
 void noting_tells(u8 *(*room)(u32 kind, u32 slot, u32 size), u64 *untold);
+/* Room for something to tell; NULL, and counted: there is none. */
+u8 *noting_room(u32 kind, u32 slot, u32 size);
 /* A burst begins: which of its frames are watched. `tables`: the number of those that it goes by. */
 void noting_begin(const struct received *frames, u32 count, u64 now_us, u32 tables);
 /* Of a frame that the worker itself drops; `step` is NO_STEP or one of the tables. */

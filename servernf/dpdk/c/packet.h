@@ -12,6 +12,7 @@
 
 enum { ICMP = 1, TCP = 6, UDP = 17, IPV6_FRAGMENT = 44, ICMPV6 = 58, NO_PROTOCOL = -1, NO_PORT = -1 };
 enum { INSIDE, OUTSIDE, HELD = 254, DROPPED };
+#define NO_RULE 0xFFFFFFFFu
 
 struct step;
 struct leaving;
@@ -32,6 +33,7 @@ struct packet {
     u16 room;
     u16 branch; /* 0: it came with the burst; what NFs sent beside that is numbered */
     u32 path;   /* it came by */
+    u32 rule;   /* that asked for its drop */
     const struct step *step;
     const struct leaving *leaving; /* NULL: it does not, or not yet */
     u8 words[16]; /* the tag's context words */

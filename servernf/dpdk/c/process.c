@@ -169,7 +169,7 @@ static u32 forward(void)
     if (!count)
         return 0;
     u32 out = engine_burst(frames, count, began / 1000, sent);
-    if (unlikely(noting_any))
+    if (unlikely(channel_told_events()))
         channel_tell();
     for (u32 i = 0; i < out; i++) {
         u8 *at = ports_room(0, sent[i].size);

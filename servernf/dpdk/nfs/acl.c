@@ -5,7 +5,8 @@
  */
 #include "rules.h"
 
-enum { PERMIT, DENY, CHOICES };
+#define PERMITS NOTHING /* instead of the number of the rule that denies */
+
 enum { DENIED };
 
 struct acl {
@@ -17,7 +18,7 @@ static struct nf *init(struct reader *config, const struct shared *memory)
 {
     (void)memory;
     struct acl *acl = nf_make(sizeof *acl, 0, 0);
-    if (acl && rules_read(&acl->rules, config, CHOICES))
+    if (acl && rules_read(&acl->rules, config, PERMITS))
         return &acl->nf;
     free(acl);
     return NULL;
@@ -31,10 +32,10 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
     rules_choose_all(&acl->rules, packets, count, chosen);
     for (u32 i = 0; i < count; i++) {
         struct packet *p = packets[i];
-        if (chosen[i] == DENY)
-            nf_drop(p, DENIED);
-        else
+        if (chosen[i] == PERMITS)
             p->left = other(p->port);
+        else
+            nf_drop_by(p, DENIED, chosen[i]);
     }
 }
 

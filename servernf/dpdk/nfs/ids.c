@@ -11,6 +11,7 @@
  */
 #if __has_include(<hs/hs.h>)
 
+#include "events.h"
 #include "streams.h"
 
 #include <hs/hs.h>
@@ -42,7 +43,7 @@ struct ids {
     hs_scratch_t *scratch;
     struct signature *signatures;
     struct range *ranges;
-    u32 signature_count;
+    u32 signature_count, dropped_by; /* the signature for which a packet was dropped last */
     u64 *words;
 };
 
@@ -216,11 +217,15 @@ static bool matches_of(struct ids *ids, u32 protocol, const struct packet *p, co
         const struct signature *s = &ids->signatures[matches.found[i].signature];
         if (!concerns(ids, s, p))
             continue;
+        u32 number = matches.found[i].signature;
         ids->words[s->counter]++;
+        events_alert(p, number);
         if (s->label && (!*label || s->label < *label))
             *label = s->label;
-        if (s->drops)
+        if (s->drops) {
+            ids->dropped_by = number;
             return true;
+        }
     }
     return false;
 }
@@ -338,6 +343,8 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
                                  : datagram_passes(ids, p, &label);
         if (passes && label)
             store_be(p->words + CONTEXT, label, 4);
+        else if (!passes && p->reason == SIGNATURE)
+            p->rule = ids->dropped_by;
     }
 }
 

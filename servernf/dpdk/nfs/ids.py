@@ -11,6 +11,7 @@ from servernf.dpdk.forms import Making, form
 from servernf.dpdk.streams import port_bits, streams
 from servernf.python.nfs.ids import Ids, Signature
 from servernf.python.packet import TCP, UDP
+from servernf.python.telling import Alert
 from servernf.wire.fields import Fields
 
 _SIGNATURE = struct.Struct("=5I3Bx")
@@ -38,6 +39,8 @@ def ids(config: Fields, making: Making) -> bytes:
     nf = cast("Ids", making.nf)
     counts = nf.state.counts
     alerts = Alerts(counts)
+    making.rules = [signature.rule for signature in nf.signatures]
+    making.alert = lambda number: _alert(nf.signatures[number])
     signatures: list[bytes] = []
     ranges: list[bytes] = []
     for signature in nf.signatures:
@@ -55,6 +58,10 @@ def ids(config: Fields, making: Making) -> bytes:
     sized = [struct.pack("=I", len(database)) + database for database in databases]
     parts = (head, *signatures, *ranges, *sized, port_bits(nf.watched_udp))
     return b"".join(parts) + streams(making, nf)
+
+
+def _alert(met: Signature) -> Alert:
+    return Alert(met.number, met.msg, met.rule, met.drops)
 
 
 def _database(making: Making, signatures: Sequence[tuple[int, Signature]]) -> bytes:

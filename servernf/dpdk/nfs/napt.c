@@ -13,6 +13,7 @@
  */
 #include "addresses.h"
 #include "datagrams.h"
+#include "events.h"
 #include "mappings.h"
 
 enum reason { IPV6, NOT_IP, PROTOCOL, FRAGMENT, UNACCEPTABLE, TOO_MANY, NO_FREE_PORT, NOT_IN_POOL, UNMAPPED, FILTERED,
@@ -108,6 +109,7 @@ static struct mapping *create(struct napt *n, struct packet *p, u8 protocol, u32
 {
     struct table *t = n->mappings;
     if (mappings_of_host(t, protocol, inside, n->timeouts_us, now_us) >= n->limit) {
+        events_nat(QUOTA_EXCEEDED, protocol, inside, number, 0, 0);
         nf_drop(p, TOO_MANY);
         return NULL;
     }
@@ -120,10 +122,12 @@ static struct mapping *create(struct napt *n, struct packet *p, u8 protocol, u32
     pool_expire(t, pool, n->timeouts_us, now_us);
     ports_of(&n->share, inside, &low, &high);
     struct mapping *m = mapping_make(t, pool, inside, number, low, high, now_us);
-    if (m)
+    if (m) {
         m->known_to = n->mark;
-    else
+    } else {
+        events_nat(PORTS_EXHAUSTED, protocol, inside, number, outside, 0);
         nf_drop(p, NO_FREE_PORT);
+    }
     return m;
 }
 

@@ -12,7 +12,7 @@
 
 #define FRAGMENT_TIMEOUT_US 30000000
 
-enum { DENY, PERMIT, CHOICES };
+#define PERMITS NOTHING /* instead of the number of the rule that denies */
 enum { NOT_IP, FRAGMENT, NO_CONNECTION, DENIED, NO_ROOM, QUOTE };
 enum { OF_UDP, OF_ESTABLISHED, OF_TCP, OF_ICMP, TIMEOUTS };
 #define ESTABLISHED_TCP 256 /* of a kind, as it is written */
@@ -138,7 +138,7 @@ static struct nf *init(struct reader *config, const struct shared *memory)
     f->connections = table_take(config, &connections);
     f->fragments = table_take(config, &fragments);
     if (f->fragments && f->connections && opened < memory->count && f->most && f->most < f->connections->capacity &&
-        rules_read(&f->rules, config, CHOICES)) {
+        rules_read(&f->rules, config, PERMITS)) {
         f->opened = memory->words + opened;
         return &f->nf;
     }
@@ -216,7 +216,11 @@ static bool drops(struct packet *p, u8 reason)
 
 static bool permits(struct firewall *f, struct packet *p)
 {
-    return rules_choose(&f->rules, p) == PERMIT || drops(p, DENIED);
+    u32 chosen = rules_choose(&f->rules, p);
+    if (chosen == PERMITS)
+        return true;
+    nf_drop_by(p, DENIED, chosen);
+    return false;
 }
 
 /* Enter what is new; false: there is no room. */

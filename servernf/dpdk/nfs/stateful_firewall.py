@@ -1,12 +1,12 @@
 """stateful_firewall: bound, whether other packets than IP pass, timeouts; its tables; rules that choose
-0 (deny) or 1 (permit)."""
+their own number, if they deny."""
 
 from __future__ import annotations
 
 import struct
 from typing import cast
 
-from servernf.dpdk.conditions import packed
+from servernf.dpdk.conditions import NOTHING, Rule, packed
 from servernf.dpdk.forms import Making, form
 from servernf.python.nfs.stateful_firewall import ESTABLISHED_TCP, MAX_FRAGMENTS, StatefulFirewall
 from servernf.python.packet import ICMP, TCP, UDP
@@ -28,12 +28,17 @@ def stateful_firewall(config: Fields, making: Making) -> bytes:
         "evicted": connections.counts.evicted,
         "fragments": fragments.counts.count,
     }
-    inside, outside = (
-        [(condition, int(permits)) for condition, permits, _ in nf.rules[entered]]
-        for entered in (True, False)
-    )
+    names: list[str] = []
+    ways: list[tuple[list[Rule], int]] = []
+    for entered in (True, False):
+        listed: list[Rule] = []
+        for condition, permits, name in nf.rules[entered]:
+            listed.append((condition, NOTHING if permits else len(names)))
+            names.append(name)
+        ways.append((listed, NOTHING if nf.default[entered] else len(names)))
+        names.append("default")
+    making.rules = names
     head = struct.pack("=3I", nf.most_connections, nf.non_ip_passes, opened)
     timeouts = struct.pack("=4Q", *(nf.timeouts_us[kind] for kind in _TIMEOUTS))
     tables = struct.pack("=II", connections.number, fragments.number)
-    rules = packed(inside, int(nf.default[True]), outside, int(nf.default[False]))
-    return head + timeouts + tables + rules
+    return head + timeouts + tables + packed(*ways[0], *ways[1])

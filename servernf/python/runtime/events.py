@@ -49,7 +49,7 @@ class Events:
         """By which an instance tells; the next configuration of an NF goes on with its limits."""
         source = self._sources.get(name)
         if source is None:
-            source = Source(name, type_name, self._clock, self._put, self.rates)
+            source = Source(name, type_name, self._clock, self.put, self.rates)
             self._sources[name] = source
         return source
 
@@ -87,9 +87,12 @@ class Events:
                     break
         return events, end, lost
 
-    def _put(self, name: str, type_name: str, flow: ToldPacket | None, said: Said) -> None:
+    def put(
+        self, name: str, type_name: str, flow: ToldPacket | None, said: Said, at_us: int = 0
+    ) -> None:
+        """One more, of a time by the wall clock (0: now)."""
         number = self._next
-        event = number, self._wall_clock(), name, type_name, flow, said
+        event = number, at_us or self._wall_clock(), name, type_name, flow, said
         self._ring[number % len(self._ring)] = event
         self._next = number + 1
 

@@ -102,7 +102,6 @@ def test_what_it_has_not_yet_is_refused_by_name(device: WorkerUnderTest) -> None
     stub = device.stub
     for call, request in (
         (stub.replicate, vnf.ReplicateRequest(phase=vnf.ReplicateRequest.START)),
-        (lambda request, **_: next(stub.watchEvents(request)), vnf.WatchEventsRequest()),
     ):
         with pytest.raises(grpc.RpcError, match="the dpdk runtime does not do that yet"):
             call(request, metadata=[("election-id-bin", device.election.to_bytes(16))])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from secrets import token_bytes
 
 from orchestrator.deployment.drivers import NetworkDriver
-from orchestrator.deployment.handover import Moved, Use, carry_out
+from orchestrator.deployment.handover import Moved, Use, carry_out, end_without_source
 from orchestrator.deployment.standbys import Following
 from orchestrator.deployment.transaction import Follow, MoveState
 from orchestrator.errors import ReportedError, ServerError, ServerGone
@@ -79,8 +79,11 @@ def moved(
     network: NetworkDriver, step: MoveState, away: Away, quiet_s: float, use: Use
 ) -> list[Moved]:
     """Have state handed over (`carry_out`), or its standby take over when its owner is away."""
-    if step.move.source in away.cores:
+    if step.move.source in away.cores and step.standbys:
         return take_over(network, step)
+    if step.move.source in away.cores:
+        end_without_source(network, step)
+        return []
     return carry_out(network, step, quiet_s, use)
 
 

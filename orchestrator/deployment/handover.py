@@ -13,7 +13,7 @@ from orchestrator.deployment.transaction import MoveState
 from orchestrator.errors import ServerError, ServerGone
 from servernf.proto import vnf_pb2
 
-COPYING, READY, DONE = "copying", "ready", "done"
+COPYING, READY, IN_DOUBT, DONE, ABORTED = "copying", "ready", "in doubt", "done", "aborted"
 _SECRET_BYTES = 32
 MARKERS_S = 0.2
 """So long markers may take; then time has to tell that nothing comes any more."""
@@ -69,17 +69,23 @@ class Handover:
         self._send(request)
 
     def begin_if_reached(self) -> list[Moved]:
-        """As `begin`; where the source does not reach the target, state stays behind, which is told."""
+        """As `begin`; where the source does not reach the target, state stays behind, which is told.
+
+        ServerGone: one of them has ended. A target that has is no reason to leave state behind."""
         try:
             self.begin()
         except ServerGone as error:
-            self.state()  # raises when it is the source that is gone
+            for core in (self.move.source, self.move.target):
+                with self.network.worker(core) as worker:
+                    worker.status()
             return [Moved(self.move, 0, 0, 0, 0, 0, lost=str(error))]
         return []
 
     def finish(self) -> Moved:
-        """Send the rest; the target goes on."""
+        """Send the rest; the target goes on. ServerGone: it has ended, and the source has everything."""
         told = self._ask(vnf_pb2.TransferRequest.FINISH)
+        if told.state == ABORTED:
+            raise self.without_target()
         return Moved(
             self.move,
             told.records,
@@ -114,6 +120,17 @@ class Handover:
     def abort(self) -> None:
         """The source goes on; nothing where nothing is under way."""
         self._ask(vnf_pb2.TransferRequest.ABORT)
+
+    def without_target(self) -> ServerGone:
+        """Why state is where it was."""
+        return ServerGone(f"{self.move}: {self.move.target} has ended; its state is where it was")
+
+    def end_without_source(self, *, adopting: bool) -> None:
+        """The source has ended: the target owns what has come to it (`adopting`), or forgets it."""
+        phases = vnf_pb2.TransferRequest
+        request = self._request(phases.ADOPT if adopting else phases.ABORT)
+        with self.network.worker(self.move.target) as target:
+            target.transfer(request)
 
     def state(self) -> str:
         """How far it is."""
@@ -164,6 +181,22 @@ def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use)
 
     Controllers say only what goes where; workers that do not answer raise ServerError.
     """
+    try:
+        return _carried_out(network, step, quiet_s, use)
+    except ServerGone:
+        if source_is_gone(network, step.move):
+            end_without_source(network, step)
+        raise
+
+
+def end_without_source(network: NetworkDriver, step: MoveState) -> None:
+    """The last phase where the source has ended: what has come to the target stays there, or, on the way
+    back, is forgotten."""
+    if not step.is_early and not step.begins:
+        Handover(network, step.move).end_without_source(adopting=not step.undoing)
+
+
+def _carried_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use) -> list[Moved]:
     there = Handover(network, step.move, step.origins)
     back = Handover(network, step.move.reversed())
     if step.begins:
@@ -176,10 +209,17 @@ def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use)
         there.finish_behind_markers(use)
         return []
     ending, state = there, there.state()
-    if not step.undoing and state not in (READY, DONE):
+    if not step.undoing and state == ABORTED:
+        raise there.without_target()
+    if not step.undoing and state not in (READY, IN_DOUBT, DONE):
         return []  # as was said when it began
     if step.undoing:
-        if back.state() != READY:
+        try:
+            returns = back.state() == READY
+        except ServerGone:  # what had come to it is at the source, too, unless it was handed over
+            there.abort()
+            raise
+        if not returns:
             there.abort()
             return []
         ending = back

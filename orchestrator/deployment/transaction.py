@@ -268,10 +268,8 @@ def is_away(step: Step, away: Away) -> bool:
             return step.core in away.cores
         case MoveState() if step.is_early and any(o.device in away.devices for o in step.origins):
             return True
-        case MoveState() if step.standbys:  # the target has it already
+        case MoveState():  # of a source that is away the target may have its state, or a part
             return step.move.target in away.cores
-        case MoveState():
-            return step.move.source in away.cores or step.move.target in away.cores
         case Follow():
             return step.following.source in away.cores or step.following.standby in away.cores
         case Drain():

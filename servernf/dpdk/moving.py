@@ -239,12 +239,11 @@ class EngineArriving(Arriving):
         engine: NfEngine,
         instances: Mapping[str, Instance],
         buckets: Buckets | None,
-        now_us: int,
     ) -> None:
         self._states = states_of(engine, instances)
         if buckets is not None:
             check_whole(buckets)
-        super().__init__(instances, buckets, now_us)
+        super().__init__(instances, buckets)
         if buckets is None:
             full = [name for name, state in self._states.items() if state.size()[0]]
             if full:

@@ -108,9 +108,9 @@ class DpdkWorker(Worker):
         return EngineDeparting(self.engine, instances, buckets)
 
     def arriving(
-        self, instances: Mapping[str, Instance], buckets: Buckets | None, now_us: int
+        self, instances: Mapping[str, Instance], buckets: Buckets | None
     ) -> EngineArriving:
-        return EngineArriving(self.engine, instances, buckets, now_us)
+        return EngineArriving(self.engine, instances, buckets)
 
     def state_of(self, nf: str) -> InstanceState:
         """What an instance has on the C side."""

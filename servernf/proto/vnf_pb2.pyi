@@ -132,10 +132,12 @@ class TransferRequest(_message.Message):
         BEGIN: _ClassVar[TransferRequest.Phase]
         FINISH: _ClassVar[TransferRequest.Phase]
         ABORT: _ClassVar[TransferRequest.Phase]
+        ADOPT: _ClassVar[TransferRequest.Phase]
     STATUS: TransferRequest.Phase
     BEGIN: TransferRequest.Phase
     FINISH: TransferRequest.Phase
     ABORT: TransferRequest.Phase
+    ADOPT: TransferRequest.Phase
     PHASE_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_FIELD_NUMBER: _ClassVar[int]

@@ -11,7 +11,6 @@ import json
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from recovery_controller import Job, do, run
 
 from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.emulation import load_state
-from orchestrator.errors import DeploymentError, ReportedError
+from orchestrator.errors import ReportedError
 from orchestrator.graph import load_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
@@ -91,11 +90,8 @@ class Site:
         name = self.live.network.worker_name(cores[victim]) if victim in cores else ""
         pid = next((w.pid for w in load_state(NAME).workers if w.name == name), 0)
         steps = run(self.job(bundle), step, pid)
-        if victim == "controller":
-            do(Job(self.live.network.inventory))
-        elif victim:
-            with suppress(DeploymentError):  # it may need the worker that is gone (LIMITATIONS)
-                do(Job(self.live.network.inventory))
+        if victim:
+            do(Job(self.live.network.inventory))  # without the one that is gone
         if pid and not load_state(NAME).process(pid).is_alive:
             orchestrator("net", "restart", name, "-n", NAME)
             do(Job(self.live.network.inventory))

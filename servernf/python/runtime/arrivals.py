@@ -9,7 +9,7 @@ from hmac import compare_digest
 from typing import Protocol
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.arriving import SILENT_US, Arriving
+from servernf.python.runtime.arriving import Arriving
 from servernf.python.runtime.departing import Leaving
 from servernf.python.runtime.errors import ChainExists, NotFound, NotPermitted
 from servernf.python.runtime.gates import Gate, Gates
@@ -57,9 +57,7 @@ class TransferHost(Protocol):
         """Some buckets of some instances, that are about to leave."""
         ...
 
-    def arriving(
-        self, instances: Mapping[str, Instance], buckets: Buckets | None, now_us: int
-    ) -> Arriving:
+    def arriving(self, instances: Mapping[str, Instance], buckets: Buckets | None) -> Arriving:
         """Instances of which some buckets, or all (None), arrive."""
         ...
 
@@ -218,17 +216,15 @@ class Arrivals:
             host.settle()
             return vnf.PushStateResponse()
         if request.id not in self._arrivals:
-            if part == "release" and request.id in self._arrived:
-                held = self._arrived[request.id]
-                if request.release.commit == (held >= 0):
-                    return vnf.PushStateResponse(held=max(0, held))
-                if held >= 0:
-                    raise ChainExists(f"id: {quoted(request.id)} is over: its state is owned here")
+            held = self._arrived.get(request.id, -1)
+            if held >= 0:
+                if part == "release" and request.release.commit:
+                    return vnf.PushStateResponse(held=held)
+                raise ChainExists(f"id: {quoted(request.id)} is over: its state is owned here")
             if part == "release" and not request.release.commit:
                 return vnf.PushStateResponse()
             raise NotFound(f"id: no transfer {quoted(request.id)} is open here")
         arriving, gate = self._arrivals[request.id]
-        arriving.heard_us = host.now_us()
         answer = vnf.PushStateResponse()
         if part == "chunk":
             answer.records = self._entered(arriving, request.chunk)
@@ -248,15 +244,11 @@ class Arrivals:
         there = self._arrivals.get(name)
         if there is not None:  # the source begins anew
             there[0].forget(self._host.held)
-            there[0].heard_us = self._host.now_us()
             return vnf.PushStateResponse(held=there[0].held)
         instances, buckets = self.opened(opening, "transfer")
-        arriving = self._host.arriving(instances, buckets, self._host.now_us())
+        arriving = self._host.arriving(instances, buckets)
 
         def takes(frame: bytes) -> bool:
-            if self._host.now_us() - arriving.heard_us > SILENT_US:
-                self._host.gates.released += self._let_go(name, arriving, gate, commit=True)
-                return False
             arriving.hold(frame, self._host.now_us())
             return True
 
@@ -294,6 +286,21 @@ class Arrivals:
         if arriving.buckets is not None or chunk.groups:
             return arriving.enter(chunk.nf, chunk.groups, chunk.batches, host.now_us())
         return arriving.enter_all(chunk.nf, chunk.batches, host.held, host.steps, host.now_us())
+
+    def ended(self, name: str, *, commit: bool) -> vnf.TransferResponse | None:
+        """End a transfer whose source has ended: own what has come, or forget it; None: it is none that
+        comes here."""
+
+        def end() -> vnf.TransferResponse | None:
+            self._host.gates.fetch()
+            if name in self._arrivals:
+                self._let_go(name, *self._arrivals[name], commit=commit)
+            held = self._arrived.get(name)
+            if held is None:
+                return None
+            return vnf.TransferResponse(state="aborted" if held < 0 else "done", held=max(0, held))
+
+        return self._host.jobs.do(end)
 
     def _let_go(self, name: str, arriving: Arriving, gate: Gate, *, commit: bool) -> list[bytes]:
         """The transfer is over: frames for the source to treat, when it goes on with everything."""

@@ -24,8 +24,6 @@ MOST_BYTES = 64 << 20
 """What is held back at most; the source has to treat what is more."""
 _SCANNED = 1_024
 """Records that are looked at between two batches of packets."""
-SILENT_US = 10_000_000
-"""A source that says nothing for so long is dead: the destination goes on with what it has."""
 
 
 class Arriving:
@@ -35,13 +33,11 @@ class Arriving:
         self,
         instances: Mapping[str, Instance],
         buckets: Buckets | None,
-        now_us: int,
     ) -> None:
         self.instances = dict(instances)
         self.buckets = buckets
         self._whole = all_buckets(self.instances.values()) if buckets is None else None
         self.is_open = True
-        self.heard_us = now_us
         self.held = 0
         """How many frames have ever been held back."""
         self.lost = 0

@@ -10,7 +10,7 @@ class NotFound(ServerError):
 
 
 class ChainExists(ServerError):
-    """A chain that would have to be changed by serviceChainUpdate."""
+    """A chain that would have to be changed by serviceChainUpdate; state that is owned already."""
 
 
 class NotSupported(ServerError):
@@ -23,3 +23,7 @@ class NotPermitted(ServerError):
 
 class Unreachable(ServerError):
     """A further worker of the chain that does not answer."""
+
+
+class Gone(Unreachable):
+    """Nothing listens where a further worker was: it has ended, and its state with it."""

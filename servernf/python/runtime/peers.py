@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -18,6 +19,7 @@ from servernf.proto import vnf_pb2_grpc
 from servernf.python.runtime.chain import Chained, ChainScope, Hop
 from servernf.python.runtime.errors import (
     ChainExists,
+    Gone,
     NotFound,
     NotPermitted,
     NotSupported,
@@ -32,6 +34,7 @@ CHAIN_FROM = "chain-from"
 """gRPC metadata of a chaining call that a worker passes on: that worker's name."""
 ELECTION_BYTES = 16
 CALL_TIMEOUT_S = 5.0
+_GONE_S = 1.0
 UNIX = "unix:"
 MAX_MESSAGE_BYTES = 256 << 20
 OPTIONS = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
@@ -210,4 +213,22 @@ class RemoteWorker:
         for kind, code_kind in CODES:
             if code is code_kind and kind is not Unreachable:
                 return kind("\n".join(f"{self._address}: {line}" for line in text.splitlines()))
-        return Unreachable(f"worker {self._address} does not answer: {text}")
+        kind = Gone if _is_gone(self._address) else Unreachable
+        return kind(f"worker {self._address} does not answer: {text}")
+
+
+def _is_gone(address: str) -> bool:
+    """Whether nothing listens there, as the machine itself says; no answer is none."""
+    try:
+        if address.startswith(UNIX):
+            with socket.socket(socket.AF_UNIX) as plain:
+                plain.settimeout(_GONE_S)
+                plain.connect(str(_socket(address)))
+        else:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), _GONE_S).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False

@@ -59,11 +59,9 @@ class KeepsState:
         """Some buckets of some instances, that are about to leave."""
         return Departing(instances, self.instances.values(), buckets, self.settle)
 
-    def arriving(
-        self, instances: Mapping[str, Instance], buckets: Buckets | None, now_us: int
-    ) -> Arriving:
+    def arriving(self, instances: Mapping[str, Instance], buckets: Buckets | None) -> Arriving:
         """Instances of which some buckets, or all (None), arrive."""
-        return Arriving(instances, buckets, now_us)
+        return Arriving(instances, buckets)
 
     def _instance(self, nf: str) -> Instance:
         instances = self.instances

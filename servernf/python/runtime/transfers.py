@@ -2,6 +2,10 @@
 
 The manager only says what; state goes from worker to worker. Threads of callers have the data path do
 what touches state (`jobs`), a part between two batches of packets each.
+
+State has one owner. It is the source until it asks the destination to go on; from then on until an
+answer it is in doubt which of them is, and nobody goes on here: a destination that is only silent may.
+What has ended owns nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from secrets import randbits
 from typing import Protocol
 
@@ -17,7 +22,7 @@ from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arrivals import Arrivals, TransferHost, buckets_of
 from servernf.python.runtime.arriving import MOST_FRAMES
 from servernf.python.runtime.departing import Chunk, Leaving
-from servernf.python.runtime.errors import ChainExists, NotFound, Unreachable
+from servernf.python.runtime.errors import ChainExists, Gone, NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
 from servernf.python.runtime.moving import all_buckets
 from servernf.python.runtime.tables import Instance
@@ -36,6 +41,10 @@ _ROUNDS = 5
 _FEW = 64
 """Records that may change while the switches do: another round would not be shorter."""
 _KEEP_S, _FORWARD_S = 0.25, 0.005
+_FORGET_S = 1.0
+"""How often a destination that does not answer is told to forget what has come to it."""
+_NO_ROOM = "transfer_queue_full"
+COPYING, READY, IN_DOUBT, DONE, ABORTED = "copying", "ready", "in doubt", "done", "aborted"
 LATE_S = 2.0
 """So long after a transfer packets may still come to its source."""
 
@@ -55,15 +64,20 @@ Dial = Callable[[str, str], StatePeer]
 class _Departure:
     """A transfer at its source."""
 
-    def __init__(self, request: vnf.TransferRequest, peer: StatePeer) -> None:
+    def __init__(
+        self, request: vnf.TransferRequest, peer: StatePeer, drops: dict[str, int]
+    ) -> None:
         self.request = request
+        self._drops = drops
         self.peer = peer
         self.nfs = frozenset(request.nfs)
         self.buckets = buckets_of(request.scope)
-        self.told = vnf.TransferResponse(state="copying")
+        self.told = vnf.TransferResponse(state=COPYING)
         self.departing: Leaving | None = None
         self.gate = Gate(self.nfs, self.buckets, self.takes)
         self.late: list[bytes] = []
+        self.frozen_ns = 0
+        """When the last record was written (perf_counter_ns)."""
         self.is_over = threading.Event()
         self.told.marker = randbits(32)
         self.paths: set[int] = set()
@@ -78,7 +92,10 @@ class _Departure:
 
     def takes(self, frame: bytes) -> bool:
         """Once all has been written, frames go on to the destination."""
-        self.late.append(frame)
+        if len(self.late) < MOST_FRAMES:
+            self.late.append(frame)
+        else:
+            self._drops[_NO_ROOM] = self._drops.get(_NO_ROOM, 0) + 1
         return True
 
 
@@ -117,20 +134,27 @@ class Transfers:
         there = self._departures.get(request.id)
         match request.phase:
             case vnf.TransferRequest.BEGIN:
-                if there is not None and there.told.state != "done":
+                if there is not None and there.told.state != DONE:
                     return there.told
                 self.settled(request.id)  # the same once more, after it has come back
                 return self._begin(request, dial)
             case vnf.TransferRequest.FINISH:
                 if there is None:
-                    return self._told(request.id, must="done")
+                    return self._told(request.id, must=DONE)
                 return self._finish(there)
             case vnf.TransferRequest.ABORT:
-                return self._told(request.id) if there is None else self._abort(there)
+                if there is not None:
+                    return self._abort(there)
+                told = self._arrivals.ended(request.id, commit=False)
+                return told or self._told(request.id)
+            case vnf.TransferRequest.ADOPT:
+                told = self._arrivals.ended(request.id, commit=True)
+                return told or vnf.TransferResponse(state="none")
             case _:
                 if there is None:
                     return self._told(request.id)
-                self._attend(there)
+                with there.turn:
+                    self._attended(there)
                 return there.told
 
     def _told(self, name: str, must: str = "") -> vnf.TransferResponse:
@@ -146,8 +170,9 @@ class Transfers:
         if not request.nfs:
             raise InputError("nfs: name at least one NF instance")
         instances = [self._instance(name) for name in dict.fromkeys(request.nfs)]
-        departure = _Departure(request, dial(request.destination, request.destination_name))
         host = self._host
+        peer = dial(request.destination, request.destination_name)
+        departure = _Departure(request, peer, host.drops)
         host.jobs.do(lambda: self._enlist(departure, instances))
         self._ended.pop(request.id, None)
         try:
@@ -155,10 +180,10 @@ class Transfers:
             if departure.departing is not None and request.variant != STOP_COPY:
                 self._copy(departure, departure.departing)
         except BaseException:
-            host.jobs.do(lambda: self._close(departure))
-            self._release(departure, commit=False)
+            self._give_up(departure)
+            self._ended.pop(request.id, None)  # it has not begun
             raise
-        departure.told.state = "ready"
+        departure.told.state = READY
         if host.jobs.has_thread:
             threading.Thread(target=self._keep, args=(departure,), daemon=True).start()
         return departure.told
@@ -219,29 +244,37 @@ class Transfers:
 
     def _finish(self, departure: _Departure) -> vnf.TransferResponse:
         with departure.turn:
-            if departure.told.state != "ready":
+            if departure.told.state == IN_DOUBT:
+                self._ask_back(departure)
+            if departure.told.state != READY:
                 return departure.told
-            host = self._host
-            began = time.perf_counter_ns()
-            chunks = host.jobs.do(lambda: self._freeze(departure))
+            departure.frozen_ns = time.perf_counter_ns()
+            chunks = self._host.jobs.do(lambda: self._freeze(departure))
             try:
                 for chunk in chunks:
                     self._send(departure, chunk)
-                answer = self._committed(departure)
             except BaseException:
-                if not self._taken_back(departure):
+                if not self._give_up(departure):
                     raise
-                answer = vnf.PushStateResponse()
-            departure.told.pause_us = (time.perf_counter_ns() - began) // 1000
-            departure.told.held, departure.told.waited_us = answer.held, answer.waited_us
-            departure.told.state = "done"
-            departure.gate.is_over = True
-            self._leave(departure)
-            told = departure.told
-            host.shim.tell(
-                {"event": "moved", "nfs": [*departure.request.nfs], "records": told.records}
-            )
-            return told
+                return departure.told
+            departure.told.state = IN_DOUBT
+            try:
+                self._handed_over(departure, self._committed(departure))
+            except ServerError:
+                if not self._ask_back(departure):
+                    raise
+            return departure.told
+
+    def _handed_over(self, departure: _Departure, answer: vnf.PushStateResponse) -> None:
+        """The destination goes on: there is nothing of it here any more."""
+        told = departure.told
+        told.pause_us = (time.perf_counter_ns() - departure.frozen_ns) // 1000
+        told.held, told.waited_us = answer.held, answer.waited_us
+        told.state = DONE
+        departure.gate.is_over = True
+        self._leave(departure)
+        moved = {"event": "moved", "nfs": [*departure.request.nfs], "records": told.records}
+        self._host.shim.tell(moved)
 
     def _freeze(self, departure: _Departure) -> list[Chunk]:
         """Job: write the rest; packets that come from now on go after it."""
@@ -273,19 +306,28 @@ class Transfers:
         except Unreachable:
             return self._push_release(departure, commit=True)
 
-    def _taken_back(self, departure: _Departure) -> bool:
-        """Go on with everything; true when it is too late: the destination owns it, and its answer was
-        lost. One that is dead owns nothing."""
+    def _ask_back(self, departure: _Departure) -> bool:
+        """Go on with everything, or learn that it is too late (true): the destination owns it, and its
+        answer was lost. Unreachable while that is in doubt."""
         try:
             answer = self._push_release(departure, commit=False)
         except ChainExists:
+            self._handed_over(departure, vnf.PushStateResponse())
             return True
-        except ServerError:
+        except Gone:
             answer = vnf.PushStateResponse()
+        except Unreachable as error:
+            raise Unreachable(f"{error}; it may own the state, so nobody goes on here") from None
+        except ServerError:  # another process, which knows nothing of it
+            answer = vnf.PushStateResponse()
+        self._take_back(departure, answer)
+        return False
+
+    def _take_back(self, departure: _Departure, answer: vnf.PushStateResponse) -> None:
+        """Go on with everything, also with what the destination has held back."""
         self._host.jobs.do(lambda: self._close(departure))
         departure.told.held = answer.held
         self._treat(departure, answer.frames)
-        return False
 
     def _leave(self, departure: _Departure) -> None:
         """All is over there: take it out here, some at a time; late packets go after it."""
@@ -301,19 +343,40 @@ class Transfers:
 
     def _abort(self, departure: _Departure) -> vnf.TransferResponse:
         with departure.turn:
-            if departure.told.state in ("copying", "ready"):
-                departure.told.state = "aborted"
-                self._host.jobs.do(lambda: self._close(departure))
-                self._release(departure, commit=False)
+            if departure.told.state == IN_DOUBT:
+                self._ask_back(departure)
+            elif departure.told.state in (COPYING, READY):
+                self._give_up(departure)
             return departure.told
 
-    def _release(self, departure: _Departure, *, commit: bool) -> None:
-        """The destination forgets, if it still answers; what it has held back is treated here."""
+    def _give_up(self, departure: _Departure) -> bool:
+        """Have a destination forget that was not asked to go on. It owns nothing, unless a controller
+        has said that it does (true)."""
         try:
-            answer = self._push_release(departure, commit=commit)
-        except ServerError:
-            return
-        departure.told.held = answer.held
+            answer = self._push_release(departure, commit=False)
+        except ChainExists:
+            self._handed_over(departure, vnf.PushStateResponse())
+            return True
+        except ServerError as error:
+            answer = vnf.PushStateResponse()
+            is_silent = isinstance(error, Unreachable) and not isinstance(error, Gone)
+            if is_silent and self._host.jobs.has_thread:
+                threading.Thread(target=self._forgotten, args=(departure,), daemon=True).start()
+        self._take_back(departure, answer)
+        return False
+
+    def _forgotten(self, departure: _Departure) -> None:
+        """Thread: have a destination that did not answer forget, unless the same begins anew."""
+        answer: vnf.PushStateResponse | None = None
+        while answer is None:
+            time.sleep(_FORGET_S)
+            if self._departures.get(departure.request.id) not in (None, departure):
+                return
+            try:
+                answer = self._push_release(departure, commit=False)
+            except ServerError as error:
+                if isinstance(error, Gone) or not isinstance(error, Unreachable):
+                    return
         self._treat(departure, answer.frames)
 
     @staticmethod
@@ -330,7 +393,7 @@ class Transfers:
             host.gates.all.remove(departure.gate)
         host.gates.released += departure.late
         departure.late = []
-        self._over(departure, "aborted")
+        self._over(departure, ABORTED)
         host.settle()
 
     def _over(self, departure: _Departure, state: str) -> None:
@@ -366,45 +429,54 @@ class Transfers:
         if late:
             departure.told.late += len(late)
             part = vnf.PulledFrames(frames=late)
-            departure.push(vnf.PushStateRequest(late=part))
+            with suppress(Unreachable):  # they are lost with it
+                departure.push(vnf.PushStateRequest(late=part))
 
     def _attend(self, departure: _Departure) -> None:
         """Have the destination know that the source is there, and take what is too much for it."""
-        if departure.told.state == "done":
+        if departure.told.state == DONE:
             self._flush(departure)
-        elif departure.told.state == "ready":
+        elif departure.told.state == IN_DOUBT:
+            self._ask_back(departure)
+        elif departure.told.state == READY:
             most = 0 if departure.request.variant == FORWARD else MOST_FRAMES // 2
             answer = departure.push(vnf.PushStateRequest(pull=most))
             departure.told.held = answer.held
             self._treat(departure, answer.frames)
+
+    def _attended(self, departure: _Departure) -> None:
+        """`_attend`, and what follows for a transfer whose destination does not."""
+        try:
+            self._attend(departure)
+        except ChainExists:  # a controller took this worker for dead, and had the destination go on
+            departure.frozen_ns = time.perf_counter_ns()
+            self._handed_over(departure, vnf.PushStateResponse())
+        except ServerError:
+            if departure.told.state == READY:
+                self._give_up(departure)
 
     def _keep(self, departure: _Departure) -> None:
         """Thread: attend to a transfer until it is over."""
         forward = departure.request.variant == FORWARD
         left_s = LATE_S
         while left_s > 0 and not departure.is_over.wait(_FORWARD_S if forward else _KEEP_S):
-            if departure.told.state == "done":
+            if departure.told.state == DONE:
                 left_s -= _FORWARD_S if forward else _KEEP_S
             with departure.turn:
-                try:
-                    self._attend(departure)
-                except ServerError:
-                    if departure.told.state == "ready":  # the destination is dead
-                        self._host.jobs.do(lambda: self._close(departure))
-                        return
+                self._attended(departure)
         if self._departures.get(departure.request.id) is departure:
             self.settled(departure.request.id)
 
     def settled(self, name: str) -> None:
         """No packet of a finished transfer comes to its source any more."""
         departure = self._departures.get(name)
-        if departure is None or departure.told.state != "done":
+        if departure is None or departure.told.state != DONE:
             return
 
         def end() -> None:
             if departure.gate in self._host.gates.all:
                 self._host.gates.all.remove(departure.gate)
-            self._over(departure, "done")
+            self._over(departure, DONE)
             self._host.settle()
 
         self._host.jobs.do(end)

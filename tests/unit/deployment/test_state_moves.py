@@ -263,10 +263,12 @@ class Cut:
 
     certified = ""
 
-    def __init__(self, *, source_answers: bool = True) -> None:
-        self._answers = source_answers
+    def __init__(self, ended: Core | None = None) -> None:
+        self._ended = ended
 
     def worker(self, core: Core) -> Any:
+        if core == self._ended:
+            raise ServerGone(f"worker {core} does not answer")
         return nullcontext(self)
 
     def status(self) -> vnf_pb2.Status:
@@ -276,9 +278,22 @@ class Cut:
         return "unix:b.sock"
 
     def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
-        if request.phase == vnf_pb2.TransferRequest.BEGIN or not self._answers:
+        if request.phase == vnf_pb2.TransferRequest.BEGIN:
             raise ServerGone("worker unix:b.sock does not answer")
+        return vnf_pb2.TransferResponse(state="none")
+
+
+class Bereft(Cut):
+    """Whose target has ended while state was on its way to it."""
+
+    def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
         return vnf_pb2.TransferResponse(state="aborted")
+
+
+def test_a_change_whose_target_has_ended_does_not_go_on_as_if_it_had_the_state() -> None:
+    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), MovedScope("pair", 64, (1,)))
+    with pytest.raises(ServerGone, match=r"s1\.2 has ended; its state is where it was"):
+        carry_out(Bereft(), MoveState(move, False, True), 0, nobody)  # type: ignore[arg-type]
 
 
 def nobody(device: str) -> Any:
@@ -291,5 +306,6 @@ def test_state_that_cannot_reach_its_target_stays_behind_and_that_is_told() -> N
     assert told.lost
     assert str(told).startswith("nat: 1 of 64 buckets from s1.1 to s1.2: stays behind: ")
     assert carry_out(Cut(), MoveState(move, False, True), 0, nobody) == []  # type: ignore[arg-type]
-    with pytest.raises(ServerGone):
-        carry_out(Cut(source_answers=False), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]
+    for ended in (move.source, move.target):
+        with pytest.raises(ServerGone):
+            carry_out(Cut(ended), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A worker that dies, or whose answer is lost, at every part of a transfer: one owner with its state.
+"""A worker that dies, is silent, or whose answer is lost, at every part of a transfer: one owner.
 
 Oracle: a worker that nothing leaves. Who dies is heard of no more, and neither is what it had not sent.
 Blind spot: the controller (tests/unit/deployment/test_killed_in_moves.py).
@@ -7,15 +7,15 @@ Blind spot: the controller (tests/unit/deployment/test_killed_in_moves.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from test_servernf_state import KEY, Case
-from test_transfer import BEGIN, DIVIDED, FINISH, STATUS, Play, site_of
+from test_transfer import ABORT, ADOPT, BEGIN, DIVIDED, FINISH, STATUS, Play, site_of
 
 from servernf.proto import vnf_pb2 as vnf
-from servernf.python.runtime.arriving import SILENT_US
-from servernf.python.runtime.errors import Unreachable
+from servernf.python.runtime.errors import Gone, NotPermitted, Unreachable
 from servernf.wire.errors import ServerError
 
 pytestmark = pytest.mark.slow
@@ -68,6 +68,11 @@ class Moving:
             return str(error) or "killed"
         return ""
 
+    def a_packet(self) -> tuple[str, bytes]:
+        """Of the buckets that move: port and frame."""
+        talk = self.play.talk.frames(500)
+        return next((p, f) for p, f, _ in talk if self.site.bucket(p, f) < 2)
+
     def owned_once(self) -> None:
         """Each record is in one place, and all are there."""
         for name, records in self.site.of_flows("c").items():
@@ -94,7 +99,7 @@ def test_a_destination_that_dies_leaves_all_with_the_source(case: Case, treated:
                 return treats()
             if part == at and treated:
                 treats()
-            raise Unreachable("worker b does not answer")
+            raise Gone("worker b does not answer")
 
         moving = Moving(case, strikes)
         assert "does not answer" in moving.run()
@@ -125,10 +130,10 @@ def test_a_source_that_is_killed_leaves_what_it_had_sent(case: Case) -> None:
         assert sent >= most, "nothing of it is lost again"
         most = sent
         assert site.workers["b"].holds_back
-        site.now_us += SILENT_US + 1
-        port, frame = next(
-            (p, f) for p, f, _ in moving.play.talk.frames(500) if site.bucket(p, f) < 2
-        )
+        port, frame = moving.a_packet()
+        site.send("b", port, frame)
+        assert site.workers["b"].holds_back, "a silent source may be alive"
+        assert site.workers["b"].transfer(site.request(ADOPT, 0, 1)).state == "done"
         site.send("b", port, frame)
         assert not site.workers["b"].holds_back, "it goes on as the owner"
     assert most > 0
@@ -151,3 +156,78 @@ def test_answers_that_are_lost_make_no_second_owner(case: Case, lost: int) -> No
     moving.owned_once()
     moving.play.flip(0, 1)
     moving.play.run(20)
+
+
+class Silence(Moving):
+    """A destination that does not answer from a part on; once it wakes it treats all that was sent."""
+
+    def __init__(self, case: Case, since: int) -> None:
+        self.asleep: list[Callable[[], Answer]] = []
+        self.is_silent = True
+
+        def strikes(part: int, treats: Callable[[], Answer]) -> Answer:
+            if part < since or not self.is_silent:
+                return treats()
+            self.asleep.append(treats)
+            raise Unreachable("worker b does not answer")
+
+        super().__init__(case, strikes)
+
+    def wakes(self) -> None:
+        self.is_silent = False
+        for treats in self.asleep:
+            with suppress(ServerError):
+                treats()
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_destination_that_is_only_silent_never_owns_beside_the_source(case: Case) -> None:
+    """Asleep, or cut off, at any part; it wakes and treats all that was sent to it meanwhile."""
+    count = parts_of(case)
+    for since in range(2, count + 1):
+        moving = Silence(case, since)
+        assert "does not answer" in moving.run()
+        source = moving.site.workers["a"]
+        in_doubt = source.transfer(moving.site.request(STATUS, 0, 1)).state == "in doubt"
+        assert in_doubt == (since == count), "only while it may have been told to go on"
+        if in_doubt:
+            with pytest.raises(Unreachable, match="may own the state"):
+                moving.site.transfer(ABORT, 0, 1)
+            port, frame = moving.a_packet()
+            assert not moving.site.send("a", port, frame), "nobody goes on"
+            moving.site.send("c", port, frame)
+        moving.wakes()
+        state = moving.site.transfer(STATUS, 0, 1).state
+        assert state == "done" if in_doubt else state in ("aborted", "none")
+        if not in_doubt:
+            moving.play.run(20)
+            assert moving.site.of_flows("a") == moving.site.of_flows("c"), since
+        moving.site.idle("b")
+        moving.owned_once()
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_destination_that_ends_in_doubt_owns_nothing(case: Case) -> None:
+    """Whether it was told to go on or not; another process may be in its place."""
+    count = parts_of(case)
+    for end in (Gone("worker b does not answer"), NotPermitted("no controller has announced it")):
+        moving = Silence(case, count)
+        assert "does not answer" in moving.run()
+
+        def ended(_: vnf.PushStateRequest, end: ServerError = end) -> Answer:
+            raise end
+
+        moving.site.workers["b"].push_state = ended  # type: ignore[method-assign]
+        assert moving.site.transfer(STATUS, 0, 1).state == "aborted"
+        moving.play.run(20)
+        assert moving.site.of_flows("a") == moving.site.of_flows("c")
+
+
+@pytest.mark.parametrize("case", cases())
+def test_a_source_that_was_taken_for_dead_wakes_and_owns_nothing(case: Case) -> None:
+    moving = Moving(case, lambda _, treats: treats())
+    site = moving.site
+    site.transfer(BEGIN, 0, 1)
+    assert site.workers["b"].transfer(site.request(ADOPT, 0, 1)).state == "done"
+    assert site.transfer(STATUS, 0, 1).state == "done"
+    moving.owned_once()

@@ -188,11 +188,11 @@ class _Slow:
         self._site, self._name = site, name
 
     def push_state(self, request: vnf.PushStateRequest) -> vnf.PushStateResponse:
-        from servernf.python.runtime.errors import Unreachable
+        from servernf.python.runtime.errors import Gone
 
         self._site.between()
         if self._name == self._site.broken:
-            raise Unreachable(f"worker {self._name} does not answer")
+            raise Gone(f"worker {self._name} does not answer")
         again = vnf.PushStateRequest.FromString(request.SerializeToString())
         return self._site.workers[self._name].push_state(again)
 

@@ -56,7 +56,7 @@ class EntityWords:
     rule: str
 
     def __str__(self) -> str:
-        """`acl.ipv4 [dst 10.0.0.0/8] -> acl.deny (graph campus, NF fw, access.json:14)`."""
+        """`acl.ipv4 [dst 10.0.0.0/8] -> acl.ipv4.deny (graph campus, NF fw, access.json:14)`."""
         priority = f" priority {self.priority}" if self.priority else ""
         nf = f"NF {self.nf}" if self.nf else ""
         graph = f"graph {self.graph}" if self.graph else ""
@@ -152,7 +152,7 @@ def segment_of(entry: TableEntry) -> str:
 
 
 def action_words(entry: TableEntry, ports: Ports = NO_PORTS) -> str:
-    """`acl.go_to(segment 1.4)`; sampling keys are never shown."""
+    """`acl.ipv4.go_to(segment 1.4)`; sampling keys are never shown."""
     return call_words(entry.action, dict(entry.params), ports)
 
 

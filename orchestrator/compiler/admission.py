@@ -55,7 +55,7 @@ def admission_entries(wiring: Wiring, layout: Layout) -> Iterator[SymbolicEntry]
                         yield SymbolicEntry(
                             f"classify.{name}",
                             keys,
-                            "classify.admit",
+                            f"classify.{name}.admit",
                             (("graph", RootRef()),),
                             _PRIORITY,
                             origin,
@@ -63,7 +63,7 @@ def admission_entries(wiring: Wiring, layout: Layout) -> Iterator[SymbolicEntry]
                     yield SymbolicEntry(
                         f"classify.first_{name}",
                         (*_VERSION, *keys),
-                        "classify.enter",
+                        f"classify.first_{name}.enter",
                         (("segment", first),),
                         len(wanted) - rank + _PRIORITY,
                         origin,
@@ -97,4 +97,4 @@ def _sources(
 def _source(prefix: Prefix, keys: _Keys, action: str, origin: str) -> SymbolicEntry:
     source = (("src", Lpm(prefix.value, prefix.length)),) if prefix.length else ()
     table = f"classify.sources_{VERSION_TABLE[prefix.version]}"
-    return SymbolicEntry(table, (*keys, *source), f"classify.{action}", (), 0, origin)
+    return SymbolicEntry(table, (*keys, *source), f"{table}.{action}", (), 0, origin)

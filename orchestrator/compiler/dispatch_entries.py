@@ -18,8 +18,8 @@ _ADDRESS_BITS = 128
 _BASE_PRIORITY = 1
 _SPACES = 2 * _ADDRESS_BITS
 """Flow spaces come before all classes: these fix no more bits."""
-TO_DEVICE = "dispatch.to_device"
-"""The action that names the next device; it is the one that has a traffic class."""
+TO_DEVICE = "to_device"
+"""The action of a table that names the next device; it is the one that has a traffic class."""
 
 Keys = tuple[tuple[str, Key | Ref], ...]
 ToCore = Callable[[Keys, int, str, str, int], SymbolicEntry]

@@ -76,7 +76,7 @@ def echo_entry(port: int, version: int, address: int, origin: str) -> TableEntry
     return TableEntry(
         f"neighbor.echo_ipv{version}",
         (("ingress_port", Exact(port)), ("target", Exact(address))),
-        "neighbor.answer_echo",
+        f"neighbor.echo_ipv{version}.answer_echo",
         (("mac", GATEWAY_MAC),),
         0,
         f"{origin}: ping",

@@ -142,11 +142,13 @@ def _filter(program: FilterProgram, site: Site) -> Iterator[SymbolicEntry]:
             keys = tuple(match_keys(rule.match, version))
             priority = (count - rank) * PRIORITY_STRIDE + BASE_PRIORITY
             table = VERSION_TABLE[version]
-            yield site.entry(table, keys, name, rule.rule, priority=priority, **params)
+            action = f"{table}.{name}"
+            yield site.entry(table, keys, action, rule.rule, priority=priority, **params)
     name, params = actions[program.default]
     for version in sorted(site.versions):
         table = VERSION_TABLE[version]
-        yield site.entry(table, (), name, program.default_rule, priority=BASE_PRIORITY, **params)
+        action = f"{table}.{name}"
+        yield site.entry(table, (), action, program.default_rule, priority=BASE_PRIORITY, **params)
 
 
 @program_entries.register
@@ -169,7 +171,7 @@ def _unmade_routes(program: RouteProgram, site: Site, memo: Memo) -> Sequence[Sy
         if version in site.versions:
             tables[f"{site.instance}.{VERSION_TABLE[version]}"] = count
     action = _RouteActions(site)
-    doings = {action.of(out, hop) for version, out, hop in routes.ways if version in site.versions}
+    doings = {action.of(*way) for way in routes.ways if way[0] in site.versions}
     named = frozenset(v for _, params in doings for _, v in params if isinstance(v, SegmentRef))
     if program.tells and TOLD in site.following:
         named |= {site.following[TOLD]}
@@ -189,29 +191,31 @@ def _unmade_routes(program: RouteProgram, site: Site, memo: Memo) -> Sequence[Sy
 
 
 class _RouteActions:
-    """What is done with packets of a route: the same objects for routes alike."""
+    """What is done with packets of a route, of an IP version: the same objects for routes alike."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._known: dict[tuple[str, NextHop | None], tuple[str, _Params]] = {}
+        self._known: dict[tuple[int, str, NextHop | None], tuple[str, _Params]] = {}
 
-    def of(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
+    def of(self, version: int, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
         """(action, parameters)."""
-        action = self._known.get((output, next_hop))
+        way = (version, output, next_hop)
+        action = self._known.get(way)
         if action is None:
-            action = self._known[output, next_hop] = self._made(output, next_hop)
+            action = self._known[way] = self._made(*way)
         return action
 
-    def _made(self, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
+    def _made(self, version: int, output: str, next_hop: NextHop | None) -> tuple[str, _Params]:
         site = self._site
+        table = f"{site.instance}.{VERSION_TABLE[version]}"
         go = None if output == DROP else site.following.get(output)
         if go is not None and next_hop is None:
-            return f"{site.instance}.connected", (("segment", go),)
+            return f"{table}.connected", (("segment", go),)
         mac = None if next_hop is None else site.macs.get(next_hop)
         if go is None or mac is None:  # nobody's address; `graph check` warns
-            return f"{site.instance}.unreachable", ()
+            return f"{table}.unreachable", ()
         params: _Params = (("mac", mac), ("gateway_mac", GATEWAY_MAC), ("segment", go))
-        return f"{site.instance}.next_hop", params
+        return f"{table}.next_hop", params
 
 
 @program_entries.register
@@ -229,7 +233,7 @@ def _routes(program: RouteProgram, site: Site) -> Iterator[SymbolicEntry]:
         version, value, length, output, next_hop, *_ = row
         if version in tables:
             keys = (segment, ("dst", Lpm(value, length))) if length else (segment,)
-            name, params = action(output, next_hop)
+            name, params = action(version, output, next_hop)
             yield SymbolicEntry(tables[version], keys, name, params, 0, f"{site.nf}: {row.rule}")
 
 

@@ -209,7 +209,7 @@ class SwitchEntries:
             yield SymbolicEntry(
                 f"deliver.ipv{address.version}",
                 (segment, ("dst", Exact(int(address.ip)))),
-                f"deliver.{action}",
+                f"deliver.ipv{address.version}.{action}",
                 params,
                 0,
                 f"host {host.name}",
@@ -255,4 +255,5 @@ def _to_device(
     keys: Keys, mac: int, path: PathRef, table: str, origin: str, priority: int = 0
 ) -> SymbolicEntry:
     tag = (("spi", path), ("si", path), ("traffic_class", ClassRef()))
-    return SymbolicEntry(table, keys, TO_DEVICE, (("mac", mac), *tag), priority, origin)
+    action = f"{table}.{TO_DEVICE}"
+    return SymbolicEntry(table, keys, action, (("mac", mac), *tag), priority, origin)

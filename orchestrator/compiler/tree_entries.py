@@ -56,15 +56,16 @@ def _beside(program: DecidedProgram, site: Site) -> Iterator[SymbolicEntry]:
     yield last._replace(origin=site.nf)
     root = program.diagram.nodes[0]
     start = site.entry(
-        TREE_ROOTS, (), f"tree.by_{root.word}", "", to=TreeRef(site.segment, root.id)
+        TREE_ROOTS, (), f"{TREE_ROOTS}.by_{root.word}", "", to=TreeRef(site.segment, root.id)
     )
     yield start._replace(origin=site.nf)
 
 
 def _levels(program: DecidedProgram, site: Site, memo: Memo) -> list[SymbolicPart]:
     """The branches. A verdict's origin is its rule; the way to it is of many rules, so of their NF."""
-    nf, by = site.nf, f"{site.instance}.tree.by_"
+    nf = site.nf
     verdict_of = cache(_Verdicts(program, site).of)
+    action_of = cache("{}.{}".format)  # many branches share them
     segment = ("segment", site.segment)
 
     def part(node: DecisionNode) -> SymbolicPart:
@@ -76,10 +77,12 @@ def _levels(program: DecidedProgram, site: Site, memo: Memo) -> list[SymbolicPar
             key = (*keys, ("word", Lpm(value, length))) if length else keys
             if to < 0:
                 action, params, origin = verdict_of(-1 - to)
-                entries.append(SymbolicEntry(table, key, action, params, 0, origin))
+                entries.append(
+                    SymbolicEntry(table, key, action_of(table, action), params, 0, origin)
+                )
             else:
                 on = (("to", TreeRef(site.segment, to)),)
-                entries.append(SymbolicEntry(table, key, by + word, on, 0, nf))
+                entries.append(SymbolicEntry(table, key, action_of(table, f"by_{word}"), on, 0, nf))
         return SymbolicPart(me, tuple(entries))
 
     # Equal nodes are of rules with equal contents (`decision.Builder`); the default has none of its own.
@@ -95,7 +98,7 @@ class _Verdicts:
         self.program, self.site = program, site
 
     def of(self, index: int) -> tuple[str, tuple[tuple[str, int | Ref], ...], str]:
-        """(action, parameters, origin) of a rule, or behind the last of the default."""
+        """(verb, parameters, origin) of a rule, or behind the last of the default."""
         program, site = self.program, self.site
         output, name = program.default, program.default_rule
         if index < len(program.rules):
@@ -105,4 +108,4 @@ class _Verdicts:
         arguments: list[tuple[str, int | Ref]] = [("weighed", before)]
         if "segment" in params:
             arguments.append(("target", params["segment"]))
-        return f"{site.instance}.tree.{action}", tuple(arguments), f"{site.nf}: {name}"
+        return action, tuple(arguments), f"{site.nf}: {name}"

@@ -20,6 +20,7 @@ from orchestrator.observation.at_once import at_once
 from orchestrator.observation.conditions import conditions_now, of_devices
 from orchestrator.observation.liveness import Condition, Subject
 from orchestrator.observation.sessions import reader
+from orchestrator.targets.block import FIRST_TABLES
 
 _NEWEST = (1 << 63) - 1
 """A cursor behind all samples that there are."""
@@ -168,7 +169,7 @@ def _count(reading: DeviceReading, entry: Counted) -> None:
         # What a merged entry denies, the last of its rules denies: the others let it through.
         for nf in nfs[-1:] if action == "deny" else nfs:
             _add(reading.nfs, (entry.graph, nf, action), entry)
-    elif entry.action == "classify.enter" and entry.origin.startswith(_TRAFFIC):
+    elif entry.table in FIRST_TABLES and entry.origin.startswith(_TRAFFIC):
         # Not its admission: a frame hits both, and there the traffics' order does not count.
         _add(reading.traffic, (entry.graph, entry.origin.removeprefix(_TRAFFIC)), entry)
 

@@ -7,11 +7,17 @@
 #include <v1model.p4>
 
 #define DIRECT_COUNTER(name) direct_counter(CounterType.packets_and_bytes) name
+#define COUNT(name)     // BMv2 counts every packet that an entry is for.
 #define DIRECT_METER(name, colour_t) direct_meter<colour_t>(MeterType.bytes) name
+#define METER_READ(meter, colour) meter.read(colour)
+#define METER_COLOUR(colour)
+// A hash is a function here, elsewhere a unit that a control declares.
+#define CRC16_UNIT(name)
+#define CRC32_UNIT(name)
 // The fields are a list expression, whose commas the preprocessor would take for its own.
-#define HASH_CRC16(result, ...) hash(result, HashAlgorithm.crc16, (bit<32>)0, __VA_ARGS__, (bit<32>)65536)
-#define HASH_CRC32(result, ...) hash(result, HashAlgorithm.crc32, (bit<64>)0, __VA_ARGS__, (bit<64>)4294967296)
-#define HASH_CRC32_MOD(result, modulus, ...) hash(result, HashAlgorithm.crc32, (bit<32>)0, __VA_ARGS__, (bit<32>)modulus)
+#define HASH_CRC16(unit, result, ...) hash(result, HashAlgorithm.crc16, (bit<32>)0, __VA_ARGS__, (bit<32>)65536)
+#define HASH_CRC32(unit, result, ...) hash(result, HashAlgorithm.crc32, (bit<64>)0, __VA_ARGS__, (bit<64>)4294967296)
+#define HASH_CRC32_MOD(unit, result, modulus, ...) hash(result, HashAlgorithm.crc32, (bit<32>)0, __VA_ARGS__, (bit<32>)modulus)
 
 // What pipelines/edge.p4 asks of an architecture, beside the controls arch_arrival and arch_departure.
 #define ARCH_MAIN "../arch/v1model_main.p4"
@@ -19,6 +25,22 @@
 #define INGRESS_ARGUMENTS standard_metadata
 #define RECIRCULATED (standard_metadata.instance_type == INSTANCE_RECIRCULATED)
 #define FRAME_BYTES (bit<16>)standard_metadata.packet_length
+#define MICROSECONDS(time) time[31:0]
+#define REFUSE(why) verify(false, why); transition accept;
+
+// What an architecture adds to headers, metadata and the parser: nothing.
+#define ARCH_HEADERS
+#define ARCH_METADATA
+#define ARCH_PARSER_SUMS
+#define PARSED_IPV4
+#define PARSED_IPV6
+#define PARSED_TCP
+#define PARSED_UDP
+#define PARSED_ICMP
+#define PARSED_ICMPV6
+#define PARSED_ND
+#define PARSED_QUOTED_IPV4
+#define PARSED_QUOTED_IPV6
 #define SEND_TO(port) standard_metadata.egress_spec = port
 
 const bit<32> INSTANCE_RECIRCULATED = 4;

@@ -15,23 +15,31 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
     DIRECT_COUNTER(ipv6_counter);
     DIRECT_COUNTER(other_counter);
 
-    action permit() {
+#define VERDICTS(table)                                                                             \
+    ACTION_OF(table, permit)() {                                                                    \
+        COUNT(table##_counter);                                                                     \
+    }                                                                                               \
+    ACTION_OF(table, deny)() {                                                                      \
+        COUNT(table##_counter);                                                                     \
+        meta.drop = 1;                                                                              \
+    }                                                                                               \
+    ACTION_OF(table, go_to)(@refers_to("segment") segment_id_t segment) {                           \
+        COUNT(table##_counter);                                                                     \
+        meta.segment = segment;                                                                     \
     }
 
-    action deny() {
-        meta.drop = 1;
-    }
-
-    action go_to(@refers_to("segment") segment_id_t segment) {
-        meta.segment = segment;
-    }
+    VERDICTS(ipv4)
+    VERDICTS(ipv6)
+    VERDICTS(other)
 
     action decide() {
+        COUNT(ipv4_counter);
         meta.tree = 1;
         meta.tree_weighed = 0xffff;
     }
 
     action weigh(bit<16> rank, bit<1> deny, @refers_to("segment") segment_id_t segment) {
+        COUNT(ipv4_counter);
         meta.tree = 1;
         meta.tree_weighed = rank;
         meta.tree_drop = deny;
@@ -51,14 +59,14 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            permit;
-            deny;
-            go_to;
+            ipv4_permit;
+            ipv4_deny;
+            ipv4_go_to;
             decide;
             weigh;
         }
         size = ipv4_entries;
-        const default_action = permit();
+        const default_action = ipv4_permit();
         counters = ipv4_counter;
     }
 
@@ -75,12 +83,12 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            permit;
-            deny;
-            go_to;
+            ipv6_permit;
+            ipv6_deny;
+            ipv6_go_to;
         }
         size = ipv6_entries;
-        const default_action = permit();
+        const default_action = ipv6_permit();
         counters = ipv6_counter;
     }
 
@@ -91,12 +99,12 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            permit;
-            deny;
-            go_to;
+            other_permit;
+            other_deny;
+            other_go_to;
         }
         size = other_entries;
-        const default_action = permit();
+        const default_action = other_permit();
         counters = other_counter;
     }
 
@@ -111,4 +119,5 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
     }
 }
 
+#undef VERDICTS
 #endif

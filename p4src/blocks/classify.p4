@@ -23,20 +23,40 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
 
     bit<2> version = 0;
 
-    action admit(@refers_to("graph") graph_id_t graph) {
-        meta.graph = graph;
-        meta.spi = graph ++ (bit<14>)0;
+#define ADMIT(table)                                                                                \
+    ACTION_OF(table, admit)(@refers_to("graph") graph_id_t graph) {                                 \
+        COUNT(table##_counter);                                                                     \
+        meta.graph = graph;                                                                         \
+        meta.spi = graph ++ (bit<14>)0;                                                             \
     }
+
+#define GUARD(table)                                                                                \
+    ACTION_OF(table, allow)() {                                                                     \
+        COUNT(table##_counter);                                                                     \
+    }                                                                                               \
+    ACTION_OF(table, refuse)() {                                                                    \
+        COUNT(table##_counter);                                                                     \
+        meta.drop = 1;                                                                              \
+    }
+
+#define ENTER(table)                                                                                \
+    ACTION_OF(table, enter)(@refers_to("segment") segment_id_t segment) {                           \
+        COUNT(table##_counter);                                                                     \
+        meta.segment = segment;                                                                     \
+    }
+
+    ADMIT(ipv4)
+    ADMIT(ipv6)
+    ADMIT(other)
+    GUARD(sources_ipv4)
+    GUARD(sources_ipv6)
+    ENTER(first_ipv4)
+    ENTER(first_ipv6)
+    ENTER(first_other)
 
     action run(@refers_to("epoch") bit<2> epoch) {
+        COUNT(epoch_counter);
         version = epoch;
-    }
-
-    action allow() {
-    }
-
-    action enter(@refers_to("segment") segment_id_t segment) {
-        meta.segment = segment;
     }
 
     action refuse() {
@@ -56,7 +76,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            admit;
+            ipv4_admit;
             @defaultonly refuse;
         }
         size = 1024;
@@ -77,7 +97,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            admit;
+            ipv6_admit;
             @defaultonly refuse;
         }
         size = 1024;
@@ -92,7 +112,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            admit;
+            other_admit;
             @defaultonly refuse;
         }
         size = 512;
@@ -121,11 +141,11 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv4.src_addr : lpm @name("src");
         }
         actions = {
-            allow;
-            refuse;
+            sources_ipv4_allow;
+            sources_ipv4_refuse;
         }
         size = 1024;
-        const default_action = refuse();
+        const default_action = sources_ipv4_refuse();
         counters = sources_ipv4_counter;
     }
 
@@ -137,11 +157,11 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv6.src_addr : lpm @name("src");
         }
         actions = {
-            allow;
-            refuse;
+            sources_ipv6_allow;
+            sources_ipv6_refuse;
         }
         size = 1024;
-        const default_action = refuse();
+        const default_action = sources_ipv6_refuse();
         counters = sources_ipv6_counter;
     }
 
@@ -160,7 +180,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            enter;
+            first_ipv4_enter;
             @defaultonly refuse;
         }
         size = 1024;
@@ -183,7 +203,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            enter;
+            first_ipv6_enter;
             @defaultonly refuse;
         }
         size = 1024;
@@ -200,7 +220,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             meta.vlan : ternary @name("vlan");
         }
         actions = {
-            enter;
+            first_other_enter;
             @defaultonly refuse;
         }
         size = 512;
@@ -238,4 +258,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
     }
 }
 
+#undef ADMIT
+#undef GUARD
+#undef ENTER
 #endif

@@ -13,12 +13,14 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(ipv6_counter);
 
     action to_port(@refers_to("host_port") port_id_t port) {
+        COUNT(mac_counter);
         meta.egress_port = port;
         meta.next = NEXT_PORT;
     }
 
     action to_switch(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi,
                      @refers_to("position") bit<8> si) {
+        COUNT(mac_counter);
         meta.next_mac = mac;
         meta.next_spi = spi;
         meta.next_si = si;
@@ -26,31 +28,39 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     action flood(@refers_to("group") bit<16> group) {
+        COUNT(floods_counter);
         meta.flood_group = group;
         meta.next = NEXT_FLOOD;
     }
 
-    action host_at_port(@refers_to("host") mac_addr_t host_mac,
-                        @refers_to("gateway") mac_addr_t gateway_mac,
-                        @refers_to("host_port") port_id_t port) {
-        hdr.ethernet.dst_addr = host_mac;
-        hdr.ethernet.src_addr = gateway_mac;
-        meta.egress_port = port;
-        meta.next = NEXT_PORT;
+#define HOST(table)                                                                                 \
+    ACTION_OF(table, host_at_port)(@refers_to("host") mac_addr_t host_mac,                          \
+                                   @refers_to("gateway") mac_addr_t gateway_mac,                    \
+                                   @refers_to("host_port") port_id_t port) {                        \
+        COUNT(table##_counter);                                                                     \
+        hdr.ethernet.dst_addr = host_mac;                                                           \
+        hdr.ethernet.src_addr = gateway_mac;                                                        \
+        meta.egress_port = port;                                                                    \
+        meta.next = NEXT_PORT;                                                                      \
+    }                                                                                               \
+    ACTION_OF(table, host_at_switch)(@refers_to("host") mac_addr_t host_mac,                        \
+                                     @refers_to("gateway") mac_addr_t gateway_mac,                  \
+                                     @refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi, \
+                                     @refers_to("position") bit<8> si) {                            \
+        COUNT(table##_counter);                                                                     \
+        hdr.ethernet.dst_addr = host_mac;                                                           \
+        hdr.ethernet.src_addr = gateway_mac;                                                        \
+        meta.next_mac = mac;                                                                        \
+        meta.next_spi = spi;                                                                        \
+        meta.next_si = si;                                                                          \
+        meta.next = NEXT_TAGGED;                                                                    \
     }
 
-    action host_at_switch(@refers_to("host") mac_addr_t host_mac,
-                          @refers_to("gateway") mac_addr_t gateway_mac,
-                          @refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi, @refers_to("position") bit<8> si) {
-        hdr.ethernet.dst_addr = host_mac;
-        hdr.ethernet.src_addr = gateway_mac;
-        meta.next_mac = mac;
-        meta.next_spi = spi;
-        meta.next_si = si;
-        meta.next = NEXT_TAGGED;
-    }
+    HOST(ipv4)
+    HOST(ipv6)
 
     action resolve() {
+        COUNT(mac_counter);
     }
 
     action no_host() {
@@ -93,8 +103,8 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv4.dst_addr : exact @name("dst");
         }
         actions = {
-            host_at_port;
-            host_at_switch;
+            ipv4_host_at_port;
+            ipv4_host_at_switch;
             @defaultonly no_host;
         }
         size = 4096;
@@ -108,8 +118,8 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv6.dst_addr : exact @name("dst");
         }
         actions = {
-            host_at_port;
-            host_at_switch;
+            ipv6_host_at_port;
+            ipv6_host_at_switch;
             @defaultonly no_host;
         }
         size = 4096;
@@ -137,4 +147,5 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     }
 }
 
+#undef HOST
 #endif

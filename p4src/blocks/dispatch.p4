@@ -12,64 +12,79 @@ control dispatch_block(inout metadata_t meta) {
     DIRECT_COUNTER(owner_counter);
     DIRECT_COUNTER(classes_counter);
     DIRECT_COUNTER(next_counter);
+    CRC16_UNIT(hash_of)
     bit<1> owned = 0;
     bit<1> classed = 0;
     bit<128> chosen = 0;
     segment_id_t class_segment = meta.segment; // whose slices of the hash count
 
     action by_source() {
+        COUNT(spread_counter);
         chosen = meta.flow_src;
     }
 
     action by_destination() {
+        COUNT(spread_counter);
         chosen = meta.flow_dst;
     }
 
     // Symmetric: both directions of a connection go to the same core.
     action by_pair() {
+        COUNT(spread_counter);
         chosen = meta.flow_src ^ meta.flow_dst;
     }
 
     // A pool address's owner; other destinations (IPv6 beside NAPT44) by their hash.
     action by_owner() {
+        COUNT(spread_counter);
         owned = 1;
         chosen = meta.flow_dst;
     }
 
     // Several classes: each has slices of its own.
     action by_class() {
+        COUNT(spread_counter);
         classed = 1;
     }
 
     action by_owner_or_class() {
+        COUNT(spread_counter);
         owned = 1;
         classed = 1;
     }
 
     action class_by_source(@refers_to("segment") segment_id_t segment) {
+        COUNT(classes_counter);
         class_segment = segment;
         chosen = meta.flow_src;
     }
 
     action class_by_destination(@refers_to("segment") segment_id_t segment) {
+        COUNT(classes_counter);
         class_segment = segment;
         chosen = meta.flow_dst;
     }
 
     action class_by_pair(@refers_to("segment") segment_id_t segment) {
+        COUNT(classes_counter);
         class_segment = segment;
         chosen = meta.flow_src ^ meta.flow_dst;
     }
 
-    action to_device(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi,
-                     @refers_to("position") bit<8> si,
-                     @refers_to("traffic_class") bit<16> traffic_class) {
-        meta.next_mac = mac;
-        meta.next_spi = spi;
-        meta.next_si = si;
-        meta.next_class = traffic_class;
-        meta.next = NEXT_TAGGED;
+#define TO_DEVICE(table)                                                                            \
+    ACTION_OF(table, to_device)(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi, \
+                                @refers_to("position") bit<8> si,                                   \
+                                @refers_to("traffic_class") bit<16> traffic_class) {                \
+        COUNT(table##_counter);                                                                     \
+        meta.next_mac = mac;                                                                        \
+        meta.next_spi = spi;                                                                        \
+        meta.next_si = si;                                                                          \
+        meta.next_class = traffic_class;                                                            \
+        meta.next = NEXT_TAGGED;                                                                    \
     }
+
+    TO_DEVICE(owner)
+    TO_DEVICE(next)
 
     table spread {
         key = {
@@ -98,7 +113,7 @@ control dispatch_block(inout metadata_t meta) {
             meta.flow_dst_port : range @name("port");
         }
         actions = {
-            to_device;
+            owner_to_device;
             @defaultonly NoAction;
         }
         size = 4096;
@@ -131,7 +146,7 @@ control dispatch_block(inout metadata_t meta) {
             meta.flow_hash : lpm @name("hash");
         }
         actions = {
-            to_device;
+            next_to_device;
             @defaultonly NoAction;
         }
         size = 16384;
@@ -148,10 +163,11 @@ control dispatch_block(inout metadata_t meta) {
             if (classed == 1) {
                 classes.apply();
             }
-            HASH_CRC16(meta.flow_hash, { chosen });
+            HASH_CRC16(hash_of, meta.flow_hash, { chosen });
             next.apply();
         }
     }
 }
 
+#undef TO_DEVICE
 #endif

@@ -9,15 +9,18 @@ control fabric_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(forward_counter);
 
     action forward(port_id_t port) {
+        COUNT(forward_counter);
         meta.egress_port = port;
     }
 
     action to_server(port_id_t port) {
+        COUNT(forward_counter);
         hdr.outer.dst_addr[39:32] = 0;
         meta.egress_port = port;
     }
 
     action recirculate_here() {
+        COUNT(forward_counter);
         meta.egress_port = RECIRCULATE_PORT;
     }
 

@@ -11,6 +11,7 @@ control flood_block(inout headers_t hdr, inout metadata_t meta, in bit<16> repli
 
     action to_switch(@refers_to("device") mac_addr_t mac, @refers_to("path") bit<24> spi,
                      @refers_to("position") bit<8> si) {
+        COUNT(copies_counter);
         hdr.outer.dst_addr = mac;
         hdr.outer.src_addr = 16w0x0200 ++ meta.switch_id ++ 16w0;
         hdr.nsh.spi = spi;

@@ -15,9 +15,11 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(origins_counter);
 
     action accept_tag() {
+        COUNT(origins_counter);
     }
 
     action enter(@refers_to("segment") segment_id_t segment) {
+        COUNT(paths_counter);
         meta.segment = segment;
     }
 
@@ -94,7 +96,7 @@ control flowtag_departure_block(inout headers_t hdr, inout metadata_t meta) {
         hdr.nsh.flow = meta.flow;
         hdr.nsh.label = meta.label;
         hdr.nsh.nf_labels = 0;
-        hdr.nsh.ingress_us = meta.arrival_us[31:0];
+        hdr.nsh.ingress_us = MICROSECONDS(meta.arrival_us);
     }
 
     action address() {

@@ -10,6 +10,8 @@ control hash_lb_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(segments_counter);
     DIRECT_COUNTER(buckets_ipv4_counter);
     DIRECT_COUNTER(buckets_ipv6_counter);
+    CRC32_UNIT(of_ports)
+    CRC32_UNIT(of_addresses)
     address_checksums() update;
     quote_checksums() update_quote;
     bit<8> bucket = 0;
@@ -23,18 +25,22 @@ control hash_lb_block(inout headers_t hdr, inout metadata_t meta) {
     bit<32> quoted_delta = 0;
 
     action by_addresses() {
+        COUNT(segments_counter);
     }
 
     action by_ports() {
+        COUNT(segments_counter);
         with_ports = 1;
     }
 
     action set_dst_ipv4(ipv4_addr_t address) {
+        COUNT(buckets_ipv4_counter);
         delta = SUM_2(~hdr.ipv4.dst_addr) + SUM_2(address);
         hdr.ipv4.dst_addr = address;
     }
 
     action set_dst_ipv6(ipv6_addr_t address) {
+        COUNT(buckets_ipv6_counter);
         delta = SUM_8(~hdr.ipv6.dst_addr) + SUM_8(address);
         hdr.ipv6.dst_addr = address;
     }
@@ -105,9 +111,9 @@ control hash_lb_block(inout headers_t hdr, inout metadata_t meta) {
                 }
             }
             if (with_ports == 1 && fragment == 0 && has_ports == 1) {
-                HASH_CRC32_MOD(bucket, 251, { meta.flow_src, meta.flow_dst, src_port, dst_port, protocol });
+                HASH_CRC32_MOD(of_ports, bucket, 251, { meta.flow_src, meta.flow_dst, src_port, dst_port, protocol });
             } else {
-                HASH_CRC32_MOD(bucket, 251, { meta.flow_src, meta.flow_dst });
+                HASH_CRC32_MOD(of_addresses, bucket, 251, { meta.flow_src, meta.flow_dst });
             }
             if (hdr.ipv4.isValid()) {
                 ipv4_addr_t asked = hdr.ipv4.dst_addr;

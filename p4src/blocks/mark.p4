@@ -18,17 +18,20 @@ control mark_block(inout headers_t hdr, inout metadata_t meta) {
     bit<1> drops = 0;
 
     action set_dscp(bit<6> dscp) {
+        COUNT(segments_counter);
         marks = 1;
         new_dscp = dscp;
     }
 
     action require_ttl(bit<8> low, bit<8> high) {
+        COUNT(segments_counter);
         lowest = low;
         highest = high;
         drops = 1;
     }
 
     action limit_ttl(bit<8> low, bit<8> high) {
+        COUNT(segments_counter);
         lowest = low;
         highest = high;
     }

@@ -9,6 +9,7 @@ control mirror_block(inout metadata_t meta) {
     DIRECT_COUNTER(segments_counter);
 
     action copy_to(@refers_to("segment") segment_id_t segment) {
+        COUNT(segments_counter);
         meta.copy_to = segment;
     }
 

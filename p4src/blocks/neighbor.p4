@@ -18,6 +18,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     mac_addr_t own_mac = 0;
 
     action answer_arp(@refers_to("gateway") mac_addr_t mac) {
+        COUNT(arp_counter);
         hdr.ethernet.dst_addr = hdr.ethernet.src_addr;
         hdr.ethernet.src_addr = mac;
         hdr.arp.oper = 2;
@@ -30,6 +31,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     action answer_solicitation(@refers_to("gateway") mac_addr_t mac) {
+        COUNT(nd_counter);
         hdr.ethernet.dst_addr = hdr.ethernet.src_addr;
         hdr.ethernet.src_addr = mac;
         hdr.ipv6.dst_addr = hdr.ipv6.src_addr;
@@ -45,10 +47,15 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
         meta.nd_answer = 1;
     }
 
-    action answer_echo(@refers_to("gateway") mac_addr_t mac) {
-        echoes = 1;
-        own_mac = mac;
+#define ANSWER_ECHO(table)                                                                          \
+    ACTION_OF(table, answer_echo)(@refers_to("gateway") mac_addr_t mac) {                           \
+        COUNT(table##_counter);                                                                     \
+        echoes = 1;                                                                                 \
+        own_mac = mac;                                                                              \
     }
+
+    ANSWER_ECHO(echo_ipv4)
+    ANSWER_ECHO(echo_ipv6)
 
     table arp {
         key = {
@@ -84,7 +91,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv4.dst_addr : exact @name("target");
         }
         actions = {
-            answer_echo;
+            echo_ipv4_answer_echo;
             @defaultonly NoAction;
         }
         size = 2048;
@@ -98,7 +105,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv6.dst_addr : exact @name("target");
         }
         actions = {
-            answer_echo;
+            echo_ipv6_answer_echo;
             @defaultonly NoAction;
         }
         size = 2048;
@@ -149,4 +156,5 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     }
 }
 
+#undef ANSWER_ECHO
 #endif

@@ -16,17 +16,21 @@ control policer_block(inout headers_t hdr, inout metadata_t meta) {
     bit<6> new_dscp = 0;
 
     action police() {
-        meter.read(colour);
+        COUNT(segments_counter);
+        METER_READ(meter, colour);
     }
 
     action permit() {
+        COUNT(colours_counter);
     }
 
     action deny() {
+        COUNT(colours_counter);
         meta.drop = 1;
     }
 
     action set_dscp(bit<6> dscp) {
+        COUNT(colours_counter);
         marks = 1;
         new_dscp = dscp;
     }
@@ -62,6 +66,7 @@ control policer_block(inout headers_t hdr, inout metadata_t meta) {
 
     apply {
         if (segments.apply().hit) {
+            METER_COLOUR(colour)
             colours.apply();
             if (marks == 1) {
                 update_dscp.apply(hdr, new_dscp);

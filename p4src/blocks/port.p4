@@ -9,16 +9,19 @@ control port_block(inout metadata_t meta) {
     DIRECT_COUNTER(ports_counter);
 
     action host_facing(bit<16> switch_id) {
+        COUNT(ports_counter);
         meta.host_facing = 1;
         meta.switch_id = switch_id;
     }
 
     action server_facing(bit<16> switch_id) {
+        COUNT(ports_counter);
         meta.server_facing = 1;
         meta.switch_id = switch_id;
     }
 
     action fabric_facing(bit<16> switch_id) {
+        COUNT(ports_counter);
         meta.switch_id = switch_id;
     }
 

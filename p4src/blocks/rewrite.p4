@@ -21,45 +21,53 @@ control rewrite_block(inout headers_t hdr, inout metadata_t meta) {
     bit<32> quoted_delta = 0;
 
     action set_src_ipv4(ipv4_addr_t address) {
+        COUNT(src_ipv4_counter);
         delta = delta + SUM_2(~hdr.ipv4.src_addr) + SUM_2(address);
         hdr.ipv4.src_addr = address;
         meta.flow_src = (bit<128>)address;
     }
 
     action set_dst_ipv4(ipv4_addr_t address) {
+        COUNT(dst_ipv4_counter);
         delta = delta + SUM_2(~hdr.ipv4.dst_addr) + SUM_2(address);
         hdr.ipv4.dst_addr = address;
         meta.flow_dst = (bit<128>)address;
     }
 
     action set_src_ipv6(ipv6_addr_t address) {
+        COUNT(src_ipv6_counter);
         delta = delta + SUM_8(~hdr.ipv6.src_addr) + SUM_8(address);
         hdr.ipv6.src_addr = address;
         meta.flow_src = address;
     }
 
     action set_dst_ipv6(ipv6_addr_t address) {
+        COUNT(dst_ipv6_counter);
         delta = delta + SUM_8(~hdr.ipv6.dst_addr) + SUM_8(address);
         hdr.ipv6.dst_addr = address;
         meta.flow_dst = address;
     }
 
     action set_quoted_src_ipv4(ipv4_addr_t address) {
+        COUNT(quoted_src_ipv4_counter);
         quoted_delta = quoted_delta + SUM_2(~hdr.quoted_ipv4.src_addr) + SUM_2(address);
         hdr.quoted_ipv4.src_addr = address;
     }
 
     action set_quoted_src_ipv6(ipv6_addr_t address) {
+        COUNT(quoted_src_ipv6_counter);
         quoted_delta = quoted_delta + SUM_8(~hdr.quoted_ipv6.src_addr) + SUM_8(address);
         hdr.quoted_ipv6.src_addr = address;
     }
 
     action set_quoted_dst_ipv4(ipv4_addr_t address) {
+        COUNT(quoted_dst_ipv4_counter);
         quoted_delta = quoted_delta + SUM_2(~hdr.quoted_ipv4.dst_addr) + SUM_2(address);
         hdr.quoted_ipv4.dst_addr = address;
     }
 
     action set_quoted_dst_ipv6(ipv6_addr_t address) {
+        COUNT(quoted_dst_ipv6_counter);
         quoted_delta = quoted_delta + SUM_8(~hdr.quoted_ipv6.dst_addr) + SUM_8(address);
         hdr.quoted_ipv6.dst_addr = address;
     }

@@ -26,6 +26,7 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
     segment_id_t told = 0;      // where what is refused goes; 0: nowhere
 
     action route_here(@refers_to("gateway") mac_addr_t gateway_mac) {
+        COUNT(segments_counter);
         routed = 1;
         own_mac = gateway_mac;
     }
@@ -33,26 +34,32 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
     // `mtu`: bytes of an IP packet.
     action route_and_tell(@refers_to("gateway") mac_addr_t gateway_mac, bit<16> mtu,
                           @refers_to("segment") segment_id_t segment) {
+        COUNT(segments_counter);
         routed = 1;
         own_mac = gateway_mac;
         longest = mtu;
         told = segment;
     }
 
-    action next_hop(@refers_to("host") mac_addr_t mac, @refers_to("gateway") mac_addr_t gateway_mac,
-                    @refers_to("segment") segment_id_t segment) {
-        hdr.ethernet.dst_addr = mac;
-        hdr.ethernet.src_addr = gateway_mac;
-        meta.segment = segment;
+#define ROUTE(table)                                                                                \
+    ACTION_OF(table, next_hop)(@refers_to("host") mac_addr_t mac, @refers_to("gateway") mac_addr_t gateway_mac, \
+                               @refers_to("segment") segment_id_t segment) {                        \
+        COUNT(table##_counter);                                                                     \
+        hdr.ethernet.dst_addr = mac;                                                                \
+        hdr.ethernet.src_addr = gateway_mac;                                                        \
+        meta.segment = segment;                                                                     \
+    }                                                                                               \
+    ACTION_OF(table, connected)(@refers_to("segment") segment_id_t segment) {                       \
+        COUNT(table##_counter);                                                                     \
+        meta.segment = segment;                                                                     \
+    }                                                                                               \
+    ACTION_OF(table, unreachable)() {                                                               \
+        COUNT(table##_counter);                                                                     \
+        refused = 1;                                                                                \
     }
 
-    action connected(@refers_to("segment") segment_id_t segment) {
-        meta.segment = segment;
-    }
-
-    action unreachable() {
-        refused = 1;
-    }
+    ROUTE(ipv4)
+    ROUTE(ipv6)
 
     // Which segments route at all: the others pass this block by.
     table segments_routed {
@@ -75,12 +82,12 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
             hdr.ipv4.dst_addr : lpm @name("dst");
         }
         actions = {
-            next_hop;
-            connected;
-            unreachable;
+            ipv4_next_hop;
+            ipv4_connected;
+            ipv4_unreachable;
         }
         size = ipv4_entries;
-        const default_action = unreachable();
+        const default_action = ipv4_unreachable();
         counters = ipv4_counter;
     }
 
@@ -90,12 +97,12 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
             hdr.ipv6.dst_addr : lpm @name("dst");
         }
         actions = {
-            next_hop;
-            connected;
-            unreachable;
+            ipv6_next_hop;
+            ipv6_connected;
+            ipv6_unreachable;
         }
         size = ipv6_entries;
-        const default_action = unreachable();
+        const default_action = ipv6_unreachable();
         counters = ipv6_counter;
     }
 
@@ -144,4 +151,5 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
     }
 }
 
+#undef ROUTE
 #endif

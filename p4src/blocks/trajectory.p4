@@ -9,6 +9,9 @@
 #define BLOCKS_TRAJECTORY_P4
 
 control trajectory_label_block(inout headers_t hdr, inout metadata_t meta) {
+    CRC16_UNIT(of_flow)
+    CRC32_UNIT(of_packet)
+
     apply {
         bit<32> length_and_id = 0;
         bit<64> position = 0;
@@ -29,8 +32,8 @@ control trajectory_label_block(inout headers_t hdr, inout metadata_t meta) {
         } else if (hdr.icmp.isValid()) {
             position = 32w0 ++ hdr.icmp.identifier ++ hdr.icmp.sequence;
         }
-        HASH_CRC16(meta.flow, { meta.flow_src, meta.flow_dst, meta.protocol, meta.l4_src, meta.l4_dst });
-        HASH_CRC32(meta.label, { meta.flow_src, meta.flow_dst, meta.ether_type, meta.protocol,
+        HASH_CRC16(of_flow, meta.flow, { meta.flow_src, meta.flow_dst, meta.protocol, meta.l4_src, meta.l4_dst });
+        HASH_CRC32(of_packet, meta.label, { meta.flow_src, meta.flow_dst, meta.ether_type, meta.protocol,
                                  meta.l4_src, meta.l4_dst, length_and_id, position });
     }
 }
@@ -46,6 +49,7 @@ control trajectory_sample_block(inout metadata_t meta) {
     bit<32> v3 = 0;
 
     action watch(bit<32> key0, bit<32> key1, bit<32> below) {
+        COUNT(manifests_counter);
         k0 = key0;
         k1 = key1;
         threshold = below;

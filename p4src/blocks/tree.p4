@@ -24,58 +24,47 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
     bit<1> denied = 1;
     segment_id_t segment = meta.segment;
 
-    action by_src(@refers_to("tree_node") bit<32> to) {
-        node = to;
-        word = hdr.ipv4.src_addr;
-    }
-
-    action by_dst(@refers_to("tree_node") bit<32> to) {
-        node = to;
-        word = hdr.ipv4.dst_addr;
-    }
-
-    action by_service(@refers_to("tree_node") bit<32> to) {
-        node = to;
-        word = meta.protocol ++ (bit<8>)meta.l4 ++ meta.l4_dst;
-    }
-
-    action by_src_port(@refers_to("tree_node") bit<32> to) {
-        node = to;
-        word = meta.l4_src ++ 16w0;
-    }
-
     // The flags that rules ask for most come first: SYN, ACK, RST, FIN, then CWR, ECE, URG, PSH.
-    action by_flags(@refers_to("tree_node") bit<32> to) {
-        node = to;
-        word = meta.tcp_flags[1:1] ++ meta.tcp_flags[4:4] ++ meta.tcp_flags[2:2] ++ meta.tcp_flags[0:0]
-               ++ meta.tcp_flags[7:5] ++ meta.tcp_flags[3:3] ++ 24w0;
+#define ON_TO(table)                                                                                \
+    ACTION_OF(table, by_src)(@refers_to("tree_node") bit<32> to) {                                  \
+        COUNT(table##_counter);                                                                     \
+        node = to;                                                                                  \
+        word = hdr.ipv4.src_addr;                                                                   \
+    }                                                                                               \
+    ACTION_OF(table, by_dst)(@refers_to("tree_node") bit<32> to) {                                  \
+        COUNT(table##_counter);                                                                     \
+        node = to;                                                                                  \
+        word = hdr.ipv4.dst_addr;                                                                   \
+    }                                                                                               \
+    ACTION_OF(table, by_service)(@refers_to("tree_node") bit<32> to) {                              \
+        COUNT(table##_counter);                                                                     \
+        node = to;                                                                                  \
+        word = meta.protocol ++ (bit<8>)meta.l4 ++ meta.l4_dst;                                     \
+    }                                                                                               \
+    ACTION_OF(table, by_src_port)(@refers_to("tree_node") bit<32> to) {                             \
+        COUNT(table##_counter);                                                                     \
+        node = to;                                                                                  \
+        word = meta.l4_src ++ 16w0;                                                                 \
+    }                                                                                               \
+    ACTION_OF(table, by_flags)(@refers_to("tree_node") bit<32> to) {                                \
+        COUNT(table##_counter);                                                                     \
+        node = to;                                                                                  \
+        word = meta.tcp_flags[1:1] ++ meta.tcp_flags[4:4] ++ meta.tcp_flags[2:2] ++ meta.tcp_flags[0:0] \
+               ++ meta.tcp_flags[7:5] ++ meta.tcp_flags[3:3] ++ 24w0;                               \
     }
 
-    action permit(bit<16> weighed) {
-        denied = 0;
-        earlier = weighed;
-    }
-
-    action deny(bit<16> weighed) {
-        earlier = weighed;
-    }
-
-    action go_to(bit<16> weighed, @refers_to("segment") segment_id_t target) {
-        denied = 0;
-        earlier = weighed;
-        segment = target;
-    }
+    ON_TO(roots)
 
     table roots {
         key = {
             meta.segment : exact @name("segment") @belongs_to("segment");
         }
         actions = {
-            by_src;
-            by_dst;
-            by_service;
-            by_src_port;
-            by_flags;
+            roots_by_src;
+            roots_by_dst;
+            roots_by_service;
+            roots_by_src_port;
+            roots_by_flags;
             @defaultonly NoAction;
         }
         size = 1024;
@@ -83,27 +72,43 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
         counters = roots_counter;
     }
 
-#define TREE_LEVEL(level)                                                                               \
-    table level {                                                                                       \
-        key = {                                                                                         \
-            meta.segment : exact @name("segment") @belongs_to("segment");                               \
-            node : exact @name("node") @belongs_to("tree_node");                                        \
-            word : lpm @name("word");                                                                   \
-        }                                                                                               \
-        actions = {                                                                                     \
-            by_src;                                                                                     \
-            by_dst;                                                                                     \
-            by_service;                                                                                 \
-            by_src_port;                                                                                \
-            by_flags;                                                                                   \
-            permit;                                                                                     \
-            deny;                                                                                       \
-            go_to;                                                                                      \
-            @defaultonly NoAction;                                                                      \
-        }                                                                                               \
-        size = level##_entries;                                                                         \
-        const default_action = NoAction();                                                              \
-        counters = level##_counter;                                                                     \
+#define TREE_LEVEL(level)                                                                           \
+    ON_TO(level)                                                                                    \
+    ACTION_OF(level, permit)(bit<16> weighed) {                                                     \
+        COUNT(level##_counter);                                                                     \
+        denied = 0;                                                                                 \
+        earlier = weighed;                                                                          \
+    }                                                                                               \
+    ACTION_OF(level, deny)(bit<16> weighed) {                                                       \
+        COUNT(level##_counter);                                                                     \
+        earlier = weighed;                                                                          \
+    }                                                                                               \
+    ACTION_OF(level, go_to)(bit<16> weighed, @refers_to("segment") segment_id_t target) {           \
+        COUNT(level##_counter);                                                                     \
+        denied = 0;                                                                                 \
+        earlier = weighed;                                                                          \
+        segment = target;                                                                           \
+    }                                                                                               \
+    table level {                                                                                   \
+        key = {                                                                                     \
+            meta.segment : exact @name("segment") @belongs_to("segment");                           \
+            node : exact @name("node") @belongs_to("tree_node");                                    \
+            word : lpm @name("word");                                                               \
+        }                                                                                           \
+        actions = {                                                                                 \
+            level##_by_src;                                                                         \
+            level##_by_dst;                                                                         \
+            level##_by_service;                                                                     \
+            level##_by_src_port;                                                                    \
+            level##_by_flags;                                                                       \
+            level##_permit;                                                                         \
+            level##_deny;                                                                           \
+            level##_go_to;                                                                          \
+            @defaultonly NoAction;                                                                  \
+        }                                                                                           \
+        size = level##_entries;                                                                     \
+        const default_action = NoAction();                                                          \
+        counters = level##_counter;                                                                 \
     }
 
     TREE_LEVEL(level_1)
@@ -116,24 +121,24 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
         meta.tree = 0;
         roots.apply();
         switch (level_1.apply().action_run) {
-            permit: {}
-            deny: {}
-            go_to: {}
+            level_1_permit: {}
+            level_1_deny: {}
+            level_1_go_to: {}
             default: {
                 switch (level_2.apply().action_run) {
-                    permit: {}
-                    deny: {}
-                    go_to: {}
+                    level_2_permit: {}
+                    level_2_deny: {}
+                    level_2_go_to: {}
                     default: {
                         switch (level_3.apply().action_run) {
-                            permit: {}
-                            deny: {}
-                            go_to: {}
+                            level_3_permit: {}
+                            level_3_deny: {}
+                            level_3_go_to: {}
                             default: {
                                 switch (level_4.apply().action_run) {
-                                    permit: {}
-                                    deny: {}
-                                    go_to: {}
+                                    level_4_permit: {}
+                                    level_4_deny: {}
+                                    level_4_go_to: {}
                                     default: {
                                         level_5.apply();
                                     }
@@ -154,4 +159,6 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
     }
 }
 
+#undef ON_TO
+#undef TREE_LEVEL
 #endif

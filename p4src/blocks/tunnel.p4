@@ -8,6 +8,7 @@
 
 control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arrived_length) {
     DIRECT_COUNTER(segments_counter);
+    CRC32_UNIT(hash_of)
     checksum_update() update_ip;
     bit<1> wraps = 0;
     bit<1> unwraps = 0;
@@ -17,6 +18,7 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
 
     action encap(@refers_to("gateway") mac_addr_t mac, ipv4_addr_t src, ipv4_addr_t dst, bit<16> checksum, bit<24> vni,
                  @refers_to("segment") segment_id_t segment) {
+        COUNT(segments_counter);
         wraps = 1;
         hdr.tunnel.setValid();
         // IPv4 (RFC 791): version 4, IHL 5; DF; TTL 64, UDP. No UDP checksum: RFC 7348, 5.
@@ -26,6 +28,7 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
     }
 
     action decap(ipv4_addr_t dst, bit<24> vni, @refers_to("segment") segment_id_t segment) {
+        COUNT(segments_counter);
         unwraps = 1;
         address = dst;
         the_vni = vni;
@@ -33,6 +36,7 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
     }
 
     action refuse() {
+        COUNT(segments_counter);
         meta.drop = 1;
     }
 
@@ -62,7 +66,7 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
             hdr.tunnel.udp_length = length - 20;
             update_ip.apply(hdr.tunnel.ip_checksum, (bit<32>)length);
             // The flow's hash, in the dynamic range: RFC 7348, 5.
-            HASH_CRC32_MOD(hash_value, 16384, { meta.flow_src, meta.flow_dst });
+            HASH_CRC32_MOD(hash_of, hash_value, 16384, { meta.flow_src, meta.flow_dst });
             hdr.tunnel.udp_src = 2w3 ++ hash_value[13:0];
         } else if (unwraps == 1) {
             if (hdr.ipv4.isValid() && hdr.payload.isValid() && hdr.ipv4.dst_addr == address

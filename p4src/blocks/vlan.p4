@@ -17,6 +17,7 @@ control vlan_block(inout headers_t hdr, inout metadata_t meta) {
     bit<12> the_vid = 0;
 
     action push(bit<16> ether_type, bit<3> pcp, bit<12> vid) {
+        COUNT(segments_counter);
         pushes = 1;
         new_type = ether_type;
         new_pcp = pcp;
@@ -24,11 +25,13 @@ control vlan_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     action pop_any(bit<1> strict) {
+        COUNT(segments_counter);
         pops = 1;
         drops_others = strict;
     }
 
     action pop(bit<12> vid, bit<1> strict) {
+        COUNT(segments_counter);
         pops = 1;
         asks_vid = 1;
         the_vid = vid;

@@ -6,6 +6,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../shared/headers.p4"
 #include "../shared/metadata.p4"
+#include "../shared/actions.p4"
 #include "../shared/parser.p4"
 #include "../shared/checksum.p4"
 #include "../blocks/port.p4"
@@ -38,7 +39,9 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
     classify_block() classify;
     flowtag_arrival_block() flowtag_arrival;
     trajectory_label_block() trajectory_label;
+#ifndef NO_SAMPLES
     trajectory_sample_block() trajectory_sample;
+#endif
     // NF blocks: instances
     acl_block(16384, 8192, 1024) acl;
     @name("acl.tree")
@@ -97,9 +100,11 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
                     }
                 }
             }
+#ifndef NO_SAMPLES
             if (meta.drop == 0 && meta.answered == 0) {
                 trajectory_sample.apply(meta);
             }
+#endif
         }
         if (meta.drop == 0 && meta.segment != 0) {
             // NF blocks: order

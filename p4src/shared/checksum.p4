@@ -12,10 +12,28 @@
 
 control checksum_update(inout bit<16> checksum, in bit<32> delta) {
     apply {
+#ifndef DEPARSER_SUMS
         bit<32> sum = (bit<32>)(~checksum) + delta;
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
         checksum = ~sum[15:0];
+#endif
+    }
+}
+
+// RFC 768: a UDP checksum of 0 means none.
+control udp_checksum_update(inout bit<16> checksum, in bit<32> delta) {
+    checksum_update() update;
+
+    apply {
+#ifndef DEPARSER_SUMS
+        if (checksum != 0) {
+            update.apply(checksum, delta);
+            if (checksum == 0) {
+                checksum = 0xffff;
+            }
+        }
+#endif
     }
 }
 
@@ -23,7 +41,7 @@ control checksum_update(inout bit<16> checksum, in bit<32> delta) {
 control address_checksums(inout headers_t hdr, in bit<32> delta) {
     checksum_update() update_ip;
     checksum_update() update_tcp;
-    checksum_update() update_udp;
+    udp_checksum_update() update_udp;
     checksum_update() update_icmpv6;
 
     apply {
@@ -32,11 +50,8 @@ control address_checksums(inout headers_t hdr, in bit<32> delta) {
         }
         if (hdr.tcp.isValid()) {
             update_tcp.apply(hdr.tcp.checksum, delta);
-        } else if (hdr.udp.isValid() && hdr.udp.checksum != 0) {
+        } else if (hdr.udp.isValid()) {
             update_udp.apply(hdr.udp.checksum, delta);
-            if (hdr.udp.checksum == 0) {
-                hdr.udp.checksum = 0xffff;  // RFC 768: 0 means none
-            }
         } else if (hdr.icmp.isValid() && hdr.ipv6.isValid()) {
             update_icmpv6.apply(hdr.icmp.checksum, delta);
         }
@@ -47,7 +62,7 @@ control address_checksums(inout headers_t hdr, in bit<32> delta) {
 // checksum that is there, over IPv6 a quoted ICMPv6 checksum, and the error's own, which covers all of them.
 control quote_checksums(inout headers_t hdr, in bit<32> delta) {
     checksum_update() update_ip;
-    checksum_update() update_udp;
+    udp_checksum_update() update_udp;
     checksum_update() update_icmpv6;
     checksum_update() update_error;
 
@@ -62,12 +77,9 @@ control quote_checksums(inout headers_t hdr, in bit<32> delta) {
             covered = covered + (bit<32>)(~old_checksum) + (bit<32>)hdr.quoted_ipv4.hdr_checksum;
         }
         if (hdr.quoted_l4.isValid()) {
-            if (protocol == PROTO_UDP && hdr.quoted_l4.sequence != 0) {
+            if (protocol == PROTO_UDP) {
                 old_checksum = hdr.quoted_l4.sequence;
                 update_udp.apply(hdr.quoted_l4.sequence, delta);
-                if (hdr.quoted_l4.sequence == 0) {
-                    hdr.quoted_l4.sequence = 0xffff;    // RFC 768: 0 means none
-                }
                 covered = covered + (bit<32>)(~old_checksum) + (bit<32>)hdr.quoted_l4.sequence;
             } else if (protocol == PROTO_ICMPV6 && hdr.quoted_ipv6.isValid()) {
                 old_checksum = hdr.quoted_l4.dst_port;

@@ -200,6 +200,7 @@ header tunnel_t {
 }
 
 struct headers_t {
+    ARCH_HEADERS
     packet_in_t packet_in;
     packet_out_t packet_out;
     ethernet_t outer;

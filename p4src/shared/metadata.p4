@@ -27,7 +27,9 @@ const bit<8> CLONE_FIELDS = 1;
 const bit<8> RECIRCULATE_FIELDS = 2;
 const bit<8> RESUME_FIELDS = 3;     // of a frame that enters its next segment in a pass of its own
 
+@pa_auto_init_metadata      // TNA: what no parse state sets is 0
 struct metadata_t {
+    ARCH_METADATA
     @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<32> label;
     @field_list(RESUME_FIELDS)

@@ -13,6 +13,8 @@ error {
 // Reads: ingress port. Writes: hdr, meta.ether_type, vlan, protocol, l4*, tcp_flags, flow_*.
 // A frame that ends inside a header that it announces is malformed (parser error).
 parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta) {
+    ARCH_PARSER_SUMS
+
     state start {
         bit<112> peek = packet.lookahead<bit<112>>();
         transition select(peek[15:0]) {
@@ -24,9 +26,14 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
     state parse_tag {
         packet.extract(hdr.outer);
         packet.extract(hdr.nsh);
-        verify(hdr.nsh.version == 0 && hdr.nsh.md_type == 1 && hdr.nsh.length == 6
-               && hdr.nsh.next_protocol == 3, error.BadNsh);
-        transition parse_ethernet;
+        transition select(hdr.nsh.version, hdr.nsh.length, hdr.nsh.md_type, hdr.nsh.next_protocol) {
+            (0, 6, 1, 3): parse_ethernet;
+            default: bad_nsh;
+        }
+    }
+
+    state bad_nsh {
+        REFUSE(error.BadNsh)
     }
 
     state parse_ethernet {
@@ -74,14 +81,19 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_ipv4 {
         packet.extract(hdr.ipv4);
-        verify(hdr.ipv4.version == 4 && hdr.ipv4.ihl >= 5, error.BadIpv4);
+        PARSED_IPV4
         meta.protocol = hdr.ipv4.protocol;
         meta.flow_src = (bit<128>)hdr.ipv4.src_addr;
         meta.flow_dst = (bit<128>)hdr.ipv4.dst_addr;
-        transition select(hdr.ipv4.ihl) {
-            5: parse_ipv4_payload;
-            default: parse_ipv4_options;
+        transition select(hdr.ipv4.version, hdr.ipv4.ihl) {
+            (4, 5): parse_ipv4_payload;
+            (4, 6 .. 15): parse_ipv4_options;
+            default: bad_ipv4;
         }
+    }
+
+    state bad_ipv4 {
+        REFUSE(error.BadIpv4)
     }
 
     state parse_ipv4_options {
@@ -101,17 +113,22 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_ipv6 {
         packet.extract(hdr.ipv6);
-        verify(hdr.ipv6.version == 6, error.BadIpv6);
+        PARSED_IPV6
         meta.protocol = hdr.ipv6.next_hdr;
         meta.flow_src = hdr.ipv6.src_addr;
         meta.flow_dst = hdr.ipv6.dst_addr;
-        transition select(hdr.ipv6.next_hdr) {
-            PROTO_IPV6_FRAGMENT: parse_ipv6_fragment;
-            PROTO_TCP: parse_tcp;
-            PROTO_UDP: parse_udp;
-            PROTO_ICMPV6: parse_icmpv6;
-            default: accept;
+        transition select(hdr.ipv6.version, hdr.ipv6.next_hdr) {
+            (6, PROTO_IPV6_FRAGMENT): parse_ipv6_fragment;
+            (6, PROTO_TCP): parse_tcp;
+            (6, PROTO_UDP): parse_udp;
+            (6, PROTO_ICMPV6): parse_icmpv6;
+            (6, _): accept;
+            default: bad_ipv6;
         }
+    }
+
+    state bad_ipv6 {
+        REFUSE(error.BadIpv6)
     }
 
     state parse_ipv6_fragment {
@@ -133,6 +150,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_tcp {
         packet.extract(hdr.tcp);
+        PARSED_TCP
         meta.l4 = L4_PORTS;
         meta.l4_src = hdr.tcp.src_port;
         meta.l4_dst = hdr.tcp.dst_port;
@@ -144,6 +162,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_udp {
         packet.extract(hdr.udp);
+        PARSED_UDP
         meta.l4 = L4_PORTS;
         meta.l4_src = hdr.udp.src_port;
         meta.l4_dst = hdr.udp.dst_port;
@@ -162,6 +181,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_icmp {
         packet.extract(hdr.icmp);
+        PARSED_ICMP
         meta.l4 = L4_ICMP;
         meta.l4_src = (bit<16>)hdr.icmp.type;
         meta.l4_dst = (bit<16>)hdr.icmp.code;
@@ -184,6 +204,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
     // An ICMP error must quote the IP header and eight bytes (RFC 792; RFC 4443, 2.4).
     state parse_quoted_ipv4 {
         packet.extract(hdr.quoted_ipv4);
+        PARSED_QUOTED_IPV4
         meta.flow_src = (bit<128>)hdr.quoted_ipv4.dst_addr;
         meta.flow_dst = (bit<128>)hdr.quoted_ipv4.src_addr;
         transition select(hdr.quoted_ipv4.ihl, hdr.quoted_ipv4.frag_offset, hdr.quoted_ipv4.protocol) {
@@ -210,6 +231,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_icmpv6 {
         packet.extract(hdr.icmp);
+        PARSED_ICMPV6
         meta.l4 = L4_ICMP;
         meta.l4_src = (bit<16>)hdr.icmp.type;
         meta.l4_dst = (bit<16>)hdr.icmp.code;
@@ -230,6 +252,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_quoted_ipv6 {
         packet.extract(hdr.quoted_ipv6);
+        PARSED_QUOTED_IPV6
         meta.flow_src = hdr.quoted_ipv6.dst_addr;
         meta.flow_dst = hdr.quoted_ipv6.src_addr;
         transition select(hdr.quoted_ipv6.next_hdr) {
@@ -251,6 +274,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
 
     state parse_nd {
         packet.extract(hdr.nd);
+        PARSED_ND
         transition accept;
     }
 }

@@ -185,7 +185,7 @@ def drift(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
     with network.live.device(SWITCH) as other:
         other.pipeline_cookie()
         assert other.schema is not None
-        wrong = [e._replace(action="route.unreachable", params=()) for e in routes[1::2]]
+        wrong = [e._replace(action="route.ipv4.unreachable", params=()) for e in routes[1::2]]
         other.write(other.schema.updates(routes[::2], "routes", p4r.Update.DELETE))
         other.write(other.schema.updates(wrong, "", p4r.Update.MODIFY))
     started = time.perf_counter()

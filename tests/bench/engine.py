@@ -115,7 +115,9 @@ def engine_acl10k_ratio() -> Result:
 def _routes(target: fuzz.Target, start: int, count: int) -> list[p4r.Update]:
     table = next(t for t in target.info.tables if t.preamble.name == "ingress.route.ipv4")
     ids = {f.name: f.id for f in table.match_fields}
-    action = next(a for a in target.info.actions if a.preamble.name == "ingress.route.next_hop")
+    action = next(
+        a for a in target.info.actions if a.preamble.name == "ingress.route.ipv4.next_hop"
+    )
     out: list[p4r.Update] = []
     for i in range(start, start + count):
         update = p4r.Update(type=p4r.Update.INSERT)

@@ -76,7 +76,7 @@ def _rule(target: fuzz.Target, line: str, priority: int) -> p4r.Update:
             m = e.match.add(field_id=ids[name])
             m.range.low, m.range.high = canonical(low), canonical(high)
     e.action.action.action_id = next(
-        a.preamble.id for a in target.info.actions if a.preamble.name == "ingress.acl.permit"
+        a.preamble.id for a in target.info.actions if a.preamble.name == "ingress.acl.ipv4.permit"
     )
     return update
 
@@ -150,7 +150,9 @@ def softswitch_write_rate() -> dict[str, Any]:
     switch = fuzz.fresh(target)
     table = next(t for t in target.info.tables if t.preamble.name == "ingress.route.ipv4")
     ids = {f.name: f.id for f in table.match_fields}
-    action = next(a for a in target.info.actions if a.preamble.name == "ingress.route.next_hop")
+    action = next(
+        a for a in target.info.actions if a.preamble.name == "ingress.route.ipv4.next_hop"
+    )
     batches: list[list[p4r.Update]] = []
     for start in range(0, 50_000, 1000):
         batch: list[p4r.Update] = []

@@ -188,9 +188,9 @@ def test_a_deny_behind_our_back_is_a_difference_a_reason_and_a_way_not_taken(liv
         victim = next(
             item
             for item in client.entries("acl.ipv4")
-            if item.entry.origin == "edge_acl: default" and item.entry.action != "acl.deny"
+            if item.entry.origin == "edge_acl: default" and item.entry.action != "acl.ipv4.deny"
         )
-        turned = victim.entry._replace(action="acl.deny", params=())
+        turned = victim.entry._replace(action="acl.ipv4.deny", params=())
         client.write(client.schema.updates([turned], victim.graph, p4r.Update.MODIFY))
         try:
             found = run_json("tables", "leaf1", "--diff", expect=1)["differences"]

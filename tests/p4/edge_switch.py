@@ -112,12 +112,12 @@ class EdgeSwitch:
         *,
         modify: bool = False,
     ) -> None:
-        """Insert (or modify) an entry; an integer key is exact; the action is the table's block's."""
-        block = table.split(".")[0]
+        """Insert (or modify) an entry; an integer key is exact; the action is its table's or block's."""
+        mine, block = f"{table}.{action}", table.split(".")[0]
         entry = TableEntry(
             table,
             tuple((name, Exact(k) if isinstance(k, int) else k) for name, k in keys.items()),
-            f"{block}.{action}",
+            mine if mine in self.schema.actions else f"{block}.{action}",
             tuple((params or {}).items()),
             priority,
             "test",

@@ -114,7 +114,7 @@ def test_whose_an_entry_is() -> None:
     assert belonging("flowtag_arrival.paths").names == ("spi", "si")
     assert belonging("flowtag_arrival.origins").kind == "", "they only speak of paths"
     assert belonging("classify.first_ipv6").own == {"graph", "epoch"}
-    assert [m.names for m in mentions("dispatch.to_device")] == [("spi", "si")]
+    assert [m.names for m in mentions("dispatch.next.to_device")] == [("spi", "si")]
 
 
 def test_blocks_may_not_contradict_each_other() -> None:

@@ -411,24 +411,62 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     add(*arp, ingress_port=1, target=(0x0A000001, 32))
     classify = "ingress.classify"
     for table, port in (("ipv4", 1), ("ipv4", 3), ("other", 1)):
-        add(f"{classify}.{table}", f"{classify}.admit", (3,), 1000, ingress_port=port)
+        add(f"{classify}.{table}", f"{classify}.{table}.admit", (3,), 1000, ingress_port=port)
     add(f"{classify}.epoch", f"{classify}.run", (2,), graph=3)
     version = {"graph": 3, "epoch": 2}
-    enter = f"{classify}.enter"
     for port in (1, 3):
-        add(f"{classify}.sources_ipv4", f"{classify}.allow", **version, ingress_port=port)
-    spoofed = (f"{classify}.sources_ipv4", f"{classify}.refuse")
+        add(
+            f"{classify}.sources_ipv4",
+            f"{classify}.sources_ipv4.allow",
+            **version,
+            ingress_port=port,
+        )
+    spoofed = (f"{classify}.sources_ipv4", f"{classify}.sources_ipv4.refuse")
     add(*spoofed, **version, ingress_port=3, src=(0x0A000000, 10))
-    add(f"{classify}.first_ipv4", enter, (5,), 1000, **version, ingress_port=1)
-    add(f"{classify}.first_ipv4", enter, (7,), 1001, **version, ingress_port=3, dst_port=(80, 90))
-    add(f"{classify}.first_other", enter, (5,), 1000, **version, ingress_port=1)
+    add(
+        f"{classify}.first_ipv4",
+        f"{classify}.first_ipv4.enter",
+        (5,),
+        1000,
+        **version,
+        ingress_port=1,
+    )
+    add(
+        f"{classify}.first_ipv4",
+        f"{classify}.first_ipv4.enter",
+        (7,),
+        1001,
+        **version,
+        ingress_port=3,
+        dst_port=(80, 90),
+    )
+    add(
+        f"{classify}.first_other",
+        f"{classify}.first_other.enter",
+        (5,),
+        1000,
+        **version,
+        ingress_port=1,
+    )
     watch = ("ingress.trajectory_sample.manifests", "ingress.trajectory_sample.watch")
     add(*watch, (1, 2, 1 << 30), graph=3)
-    add("ingress.acl.ipv4", "ingress.acl.deny", (), 1009, segment=5, dst_port=(81, 85))
-    add("ingress.acl.ipv4", "ingress.acl.permit", (), 1001, segment=5)
+    add("ingress.acl.ipv4", "ingress.acl.ipv4.deny", (), 1009, segment=5, dst_port=(81, 85))
+    add("ingress.acl.ipv4", "ingress.acl.ipv4.permit", (), 1001, segment=5)
     add("ingress.route.segments_routed", "ingress.route.route_here", (1,), segment=5)
-    add("ingress.route.ipv4", "ingress.route.next_hop", (1, 2, 6), segment=5, dst=(0x0A000000, 8))
-    add("ingress.route.ipv4", "ingress.route.next_hop", (1, 2, 8), segment=5, dst=(0x0A020000, 16))
+    add(
+        "ingress.route.ipv4",
+        "ingress.route.ipv4.next_hop",
+        (1, 2, 6),
+        segment=5,
+        dst=(0x0A000000, 8),
+    )
+    add(
+        "ingress.route.ipv4",
+        "ingress.route.ipv4.next_hop",
+        (1, 2, 8),
+        segment=5,
+        dst=(0x0A020000, 16),
+    )
     add("ingress.dispatch.spread", "ingress.dispatch.by_pair", segment=6)
     add("ingress.deliver.mac", "ingress.deliver.to_port", (4,), segment=8, dst=1)
     add("ingress.deliver.mac", "ingress.deliver.to_port", (4,), segment=7, dst=0x020000000001)
@@ -442,7 +480,7 @@ def edge_setup(info: p4i.P4Info) -> list[p4r.Update]:
     add(fabric, "ingress.fabric.recirculate_here", device=(0x020000010100, 40))
     for i in range(4):
         device = 0x020000010000 + (0x100 if i == 3 else 0) + i
-        to = ("ingress.dispatch.next", "ingress.dispatch.to_device", (device, 0xC001, 255, i))
+        to = ("ingress.dispatch.next", "ingress.dispatch.next.to_device", (device, 0xC001, 255, i))
         add(*to, segment=6, hash=(i << 14, 2))
     return out
 

@@ -22,7 +22,7 @@ def sampling(graph: int = 5) -> list[TableEntry]:
         TableEntry(
             "classify.ipv4",
             (("ingress_port", Exact(HOST_PORT)),),
-            "classify.admit",
+            "classify.ipv4.admit",
             (("graph", graph),),
             1,
             "all",
@@ -33,7 +33,7 @@ def sampling(graph: int = 5) -> list[TableEntry]:
         TableEntry(
             "classify.sources_ipv4",
             (("graph", Exact(graph)), ("epoch", Exact(0)), ("ingress_port", Exact(HOST_PORT))),
-            "classify.allow",
+            "classify.sources_ipv4.allow",
             (),
             0,
             "all",
@@ -41,7 +41,7 @@ def sampling(graph: int = 5) -> list[TableEntry]:
         TableEntry(
             "classify.first_ipv4",
             (("graph", Exact(graph)), ("epoch", Exact(0)), ("ingress_port", Exact(HOST_PORT))),
-            "classify.enter",
+            "classify.first_ipv4.enter",
             (("segment", graph << 14 | 1),),
             1,
             "all",

@@ -111,7 +111,7 @@ def updates(kind: int, *entries: TableEntry) -> list[RawUpdate]:
 
 def wrong_action() -> RawUpdate:
     entity = SCHEMA.encode(port(1), "campus")
-    entity.action.action.action_id = SCHEMA.actions["route.unreachable"].id
+    entity.action.action.action_id = SCHEMA.actions["route.ipv4.unreachable"].id
     return RawUpdate.of(p4r.Update(type=INSERT, entity=p4r.Entity(table_entry=entity)))
 
 
@@ -134,7 +134,9 @@ CASES: dict[str, tuple[Sequence[RawUpdate | p4r.Update], Sequence[RawUpdate | p4
         [],
         updates(
             INSERT,
-            TableEntry("acl.ipv4", (("segment", Exact(1)),), "acl.deny", (), 0, "fw: rules[7]"),
+            TableEntry(
+                "acl.ipv4", (("segment", Exact(1)),), "acl.ipv4.deny", (), 0, "fw: rules[7]"
+            ),
         ),
     ),
     "session_doubled": ([SESSION], [SESSION]),

@@ -35,7 +35,7 @@ ACL = TableEntry(
         ("l4", Ternary(1, 3)),
         ("dst_port", Between(80, 443)),
     ),
-    "acl.go_to",
+    "acl.ipv4.go_to",
     (("segment", 0x14002),),
     17,
     "fw: rules[3]",
@@ -43,7 +43,7 @@ ACL = TableEntry(
 ROUTE = TableEntry(
     "route.ipv6",
     (("segment", Exact(5)), ("dst", Lpm(0x20010DB8 << 96, 32))),
-    "route.next_hop",
+    "route.ipv4.next_hop",
     (("mac", 1), ("gateway_mac", 0x060000000001), ("segment", 0)),
     0,
     "r: routes[0]",

@@ -151,7 +151,9 @@ class TestErrors:
             client.write(updates)
 
     def test_priority_0(self, client: SwitchClient) -> None:
-        entry = TableEntry("acl.ipv4", (("segment", Exact(1)),), "acl.deny", (), 0, "fw: rules[7]")
+        entry = TableEntry(
+            "acl.ipv4", (("segment", Exact(1)),), "acl.ipv4.deny", (), 0, "fw: rules[7]"
+        )
         with pytest.raises(
             SwitchError,
             match=r"acl\.ipv4.*graph campus, NF fw, rules\).*INVALID_ARGUMENT.*priority",

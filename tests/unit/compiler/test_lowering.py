@@ -331,18 +331,21 @@ class TestRoutes:
     def test_a_next_hop_is_a_hosts_mac(self) -> None:
         (entry,) = self.routes({"prefix": "0.0.0.0/0", "next_hop": "198.51.100.13"}).values()
         params = dict(entry.params)
-        assert entry.action == "route.next_hop"
+        assert entry.action == "route.ipv4.next_hop"
         assert params["mac"] == topology("single").hosts["h3"].mac
         assert params["gateway_mac"] == GATEWAY_MAC
         assert [name for name, _ in entry.keys] == ["segment"], "a default route has no dst key"
 
     def test_a_next_hop_that_is_nobodys_is_unreachable(self) -> None:
         (entry,) = self.routes({"prefix": "192.0.2.0/24", "next_hop": "198.51.100.99"}).values()
-        assert (entry.action, entry.params) == ("route.unreachable", ())
+        assert (entry.action, entry.params) == ("route.ipv4.unreachable", ())
 
     def test_a_port_that_leads_nowhere_is_unreachable(self) -> None:
         found = self.routes({"prefix": "192.0.2.0/24", "port": "uplink"}, {"prefix": "10.0.0.0/8"})
-        assert [e.action for e in found.values()] == ["route.unreachable", "route.connected"]
+        assert [e.action for e in found.values()] == [
+            "route.ipv4.unreachable",
+            "route.ipv4.connected",
+        ]
 
 
 class TestMatchKeys:
@@ -444,7 +447,7 @@ class TestAdmission:
         graph = replace(graph, endpoints={**graph.endpoints, "inside": inside})
         port = Exact(Fabric(topology("leaf-spine")).attachments["h1"].port)
         return {
-            (e.table.split(".")[1], dict(e.keys).get("src")): e.action.split(".")[1]
+            (e.table.split(".")[1], dict(e.keys).get("src")): e.action.rpartition(".")[2]
             for e in compiled(graph).bundle.programs["leaf1"].entries
             if e.table in SOURCE_TABLES and dict(e.keys)["ingress_port"] == port
         }

@@ -211,7 +211,9 @@ def test_a_bundle_writes_nothing_into_anothers_segments(
     here = topology("single")
     mine = compile_graph(CompileRequest(graph, here, graph_id=2)).bundle
     denies = tuple(
-        TableEntry("acl.ipv4", (("segment", Exact(s)),), "acl.deny", (), 60_000, "fw: rules[0]")
+        TableEntry(
+            "acl.ipv4", (("segment", Exact(s)),), "acl.ipv4.deny", (), 60_000, "fw: rules[0]"
+        )
         for s in sorted(segments)
     )
     (own,) = mine.programs.values()

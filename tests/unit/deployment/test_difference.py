@@ -20,7 +20,7 @@ def route(number: int, rule: str = "", segment: int = 0x4002) -> TableEntry:
     return TableEntry(
         "route.ipv4",
         (("segment", Exact(0x4001)), ("dst", Lpm(number << 8, 24))),
-        "route.connected",
+        "route.ipv4.connected",
         (("segment", segment),),
         0,
         f"edge_router: {rule or f'routes[{number}]'}",
@@ -58,9 +58,9 @@ def test_adds_changes_deletes_in_words() -> None:
         "routes",  # where in the file, devices are not told
     )
     assert added.entity.match == "segment 1.1, dst 0.0.1.0/24"
-    assert changed.entity.action == "route.connected(segment 1.2)"
+    assert changed.entity.action == "route.ipv4.connected(segment 1.2)"
     assert changed.before is not None
-    assert changed.before.action == "route.connected(segment 1.9)"
+    assert changed.before.action == "route.ipv4.connected(segment 1.9)"
     assert "dst 0.0.4.0/24" in str(deleted.entity)
 
 

@@ -76,7 +76,8 @@ def test_many_devices_are_deployed_to_updated_and_repaired(
         for tables in done.summary.devices.values()
     )
     lists = [
-        [e for e in done.bundle.programs[leaf].entries if e.action == "acl.deny"] for leaf in leaves
+        [e for e in done.bundle.programs[leaf].entries if e.action == "acl.ipv4.deny"]
+        for leaf in leaves
     ]
     one_list = {tuple(map(id, entries)) for entries in lists}
     assert len(one_list) == 1, "what all leaves have is one object, also in an update"

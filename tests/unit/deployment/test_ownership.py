@@ -101,11 +101,13 @@ def test_its_own_is_taken() -> None:
 
 def test_denies_for_anothers_segments() -> None:
     """The attack: alice's graph is 1, so her segments are 16385 and the like."""
-    deny = TableEntry("acl.ipv4", (("segment", Exact(16385)),), "acl.deny", (), 100, "fw: rules[0]")
+    deny = TableEntry(
+        "acl.ipv4", (("segment", Exact(16385)),), "acl.ipv4.deny", (), 100, "fw: rules[0]"
+    )
     told = refused(with_entries(lambda entries: entries.append(deny)))
     assert told.splitlines()[0] == (
-        "mal.bundle: switch1: acl.ipv4 [segment 16385] -> acl.deny ('fw: rules[0]'): key segment is "
-        "16385, of graph 1; valid for this bundle's graph 2: 32768 to 49151"
+        "mal.bundle: switch1: acl.ipv4 [segment 16385] -> acl.ipv4.deny ('fw: rules[0]'): key segment "
+        "is 16385, of graph 1; valid for this bundle's graph 2: 32768 to 49151"
     )
 
 
@@ -211,7 +213,7 @@ FOREIGN: dict[str, tuple[Callable[[], Bundle], str]] = {
                 )
             )
         ),
-        "action deliver.no_host is none of deliver.host_at_port, deliver.host_at_switch",
+        "action deliver.no_host is none of deliver.ipv4.host_at_port, deliver.ipv4.host_at_switch",
     ),
     "another kind of match": (
         lambda: changed("deliver.mac", keys={"segment": Ternary(MINE << 14 | 1, 1)}),

@@ -14,11 +14,11 @@ from orchestrator.model.entries import Exact, Lpm, TableEntry
 from orchestrator.targets.pipelines import SHIPPED, p4info
 
 SEGMENT = ("segment", Exact(1 << 14 | 1))
-DENY = TableEntry("acl.ipv4", (SEGMENT,), "acl.deny", (), 7001, "fw: rules[7]")
+DENY = TableEntry("acl.ipv4", (SEGMENT,), "acl.ipv4.deny", (), 7001, "fw: rules[7]")
 ROUTE = TableEntry(
     "route.ipv4",
     (SEGMENT, ("dst", Lpm(10 << 24, 8))),
-    "route.unreachable",
+    "route.ipv4.unreachable",
     (),
     0,
     "r: rib.txt:14",

@@ -144,7 +144,12 @@ class TestSwitches:
         """Such a bundle was deployed before bundles were checked: its entries are drift now."""
         schema, before = schema_of(network), entities(network)
         deny = TableEntry(
-            "acl.ipv4", (("segment", Exact(1 << 14 | 1)),), "acl.deny", (), 60_000, "fw: rules[0]"
+            "acl.ipv4",
+            (("segment", Exact(1 << 14 | 1)),),
+            "acl.ipv4.deny",
+            (),
+            60_000,
+            "fw: rules[0]",
         )
         harmful = replace(
             bundle,
@@ -165,9 +170,11 @@ class TestSwitches:
         schema, before = schema_of(network), entities(network)
         (graph, deleted), (_, kept), *_ = entries_of(network, "acl.ipv4")
         (_, altered), *_ = entries_of(network, "route.ipv4")
-        wrong = altered._replace(action="route.unreachable", params=())
+        wrong = altered._replace(action="route.ipv4.unreachable", params=())
         segment = dict(kept.keys)["segment"]
-        added = TableEntry("acl.ipv4", (("segment", segment),), "acl.deny", (), 9999, "by hand")
+        added = TableEntry(
+            "acl.ipv4", (("segment", segment),), "acl.ipv4.deny", (), 9999, "by hand"
+        )
         behind_our_back(
             network,
             *schema.updates([deleted], graph, DELETE),
@@ -207,7 +214,7 @@ class TestSwitches:
             TableEntry(
                 "route.ipv4",
                 (("segment", Exact(500 << 14 | 1)), ("dst", Lpm(0x0A000000, 8))),
-                "route.unreachable",
+                "route.ipv4.unreachable",
                 (),
                 0,
                 "r: x",

@@ -48,7 +48,7 @@ def linked(empty: Bundle, *entries: SymbolicEntry) -> PipelineProgram:
 
 def test_segments_count_from_1_and_classes_from_above(empty: Bundle) -> None:
     going = [
-        entry("acl.ipv4", {"segment": segment}, "acl.go_to", {"segment": segment})
+        entry("acl.ipv4", {"segment": segment}, "acl.ipv4.go_to", {"segment": segment})
         for segment in (FIRST, GATED, SLICES)
     ]
     found = [dict(e.params)["segment"] for e in linked(empty, *going).entries]
@@ -61,7 +61,7 @@ def test_segments_count_from_1_and_classes_from_above(empty: Bundle) -> None:
 
 def test_a_tag_names_a_path_and_a_class_of_its_own(empty: Bundle) -> None:
     tag = {"mac": 7, "spi": PATH, "si": PATH, "traffic_class": ClassRef()}
-    away = entry("dispatch.next", {"segment": FIRST}, "dispatch.to_device", tag)
+    away = entry("dispatch.next", {"segment": FIRST}, "dispatch.next.to_device", tag)
     one, other = linked(empty, away, away).entries
     assert one.params == (("mac", 7), ("spi", GRAPH << 14), ("si", 254), ("traffic_class", 1))
     assert dict(other.params)["traffic_class"] == 2
@@ -69,7 +69,7 @@ def test_a_tag_names_a_path_and_a_class_of_its_own(empty: Bundle) -> None:
 
 def test_a_root_is_the_graph_and_its_version(empty: Bundle) -> None:
     keys: dict[str, object] = {"graph": RootRef(), "epoch": RootRef()}
-    door = entry("classify.first_ipv4", keys, "classify.enter", {"segment": FIRST})
+    door = entry("classify.first_ipv4", keys, "classify.first_ipv4.enter", {"segment": FIRST})
     program = linked(empty, door)
     assert next(iter(program.entries)).keys == (("graph", Exact(GRAPH)), ("epoch", Exact(0)))
     assert program.activation[0].keys == (("graph", Exact(GRAPH)),)

@@ -112,7 +112,7 @@ def test_a_denied_packet_is_told_with_the_rules_line() -> None:
         if '"dst_port": 23}' in text
     )
     assert visit.verdict == (
-        f"dropped: acl.ipv4: access.json:{line} of edge_acl (campus_edge) says acl.deny"
+        f"dropped: acl.ipv4: access.json:{line} of edge_acl (campus_edge) says acl.ipv4.deny"
     )
 
 
@@ -193,8 +193,8 @@ def asked(flow: str, goal: str) -> tuple[bool, str, str]:
         ("web download", "edge_router", True, "edge_router"),
         ("web download", "h3", True, "left by port"),
         ("web download", "h4", False, "host h3"),
-        ("telnet", "edge_ids", False, "edge_acl (campus_edge) says acl.deny"),
-        ("telnet", "edge_acl", True, "says acl.deny"),
+        ("telnet", "edge_ids", False, "edge_acl (campus_edge) says acl.ipv4.deny"),
+        ("telnet", "edge_acl", True, "says acl.ipv4.deny"),
         ("udp", "edge_ids", False, "default of edge_ids"),
         ("web over IPv6", "edge_ids", True, "entered by port inside"),
         ("web over IPv6", "edge_nat", False, "edge_nat"),

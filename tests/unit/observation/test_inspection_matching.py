@@ -52,7 +52,9 @@ SCHEMA = Schema(p4info(build_for(campus(), "leaf1")))
 
 
 def rule(table: str, **asked: Key) -> TableEntry:
-    return TableEntry(table, (("segment", Exact(1)), *asked.items()), "acl.deny", (), 1, "fw: r:1")
+    return TableEntry(
+        table, (("segment", Exact(1)), *asked.items()), "acl.ipv4.deny", (), 1, "fw: r:1"
+    )
 
 
 def gated(entry: TableEntry) -> TableEntry:

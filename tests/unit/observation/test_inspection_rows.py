@@ -62,7 +62,8 @@ def test_a_clean_switch_has_no_differences_and_a_changed_one_has_each_kind() -> 
     acl = [e for e in there if e[1].table == "acl.ipv4"]
     gone, altered = acl[3], acl[5]
     changed = altered[1]._replace(
-        action="acl.permit" if altered[1].action == "acl.deny" else "acl.deny", params=()
+        action="acl.ipv4.permit" if altered[1].action == "acl.ipv4.deny" else "acl.ipv4.deny",
+        params=(),
     )
     stranger = ("", acl[0][1]._replace(priority=4242, origin=""))
     now = [e for e in there if e not in (gone, altered)]

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 
 from servernf.dpdk.building import build
+from servernf.dpdk.devices import device
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.service import DpdkService
@@ -30,7 +31,7 @@ from servernf.python.runtime.door import open_door
 from servernf.python.runtime.messages import WorkerPlace
 from servernf.python.runtime.peers import UNIX
 from servernf.python.runtime.service import serve
-from servernf.wire.errors import EnvironmentMissing, ReportedError, ServerError
+from servernf.wire.errors import EnvironmentMissing, InputError, ReportedError, ServerError
 
 _LOOK_S = 0.05
 """How often there is a look for frames that waited while state moved, where frames come as messages."""
@@ -51,8 +52,16 @@ def _parser() -> argparse.ArgumentParser:
         "python -m servernf.dpdk",
         __doc__,
         interface=", which DPDK opens (root)",
+        device="a device that is this core's alone, by its PCI address (0000:3b:02.0: a virtual"
+        " function bound to vfio-pci; huge pages), or a virtual device of DPDK's (net_ring0)",
         frames="needs no DPDK",
         door="a Unix socket where other workers bring state (as servernf.python has it)",
+    )
+    parser.add_argument(
+        "--poll",
+        choices=("always",),
+        help="with --device: ask it for frames again and again, which takes the whole CPU; without, it"
+        " has to wake who waits (rx interrupts)",
     )
     parser.add_argument(
         "--sanitized",
@@ -66,7 +75,13 @@ def _run(options: argparse.Namespace) -> int:
     tls = tls_of(options)
     pin(options.cpu)
     mac, user = mac_of(options), options.user
-    executable = build(dpdk=options.interface is not None, sanitized=options.sanitized)
+    if options.poll and options.device is None:
+        raise InputError("--poll: needs --device; an interface wakes who waits for its frames")
+    port = None
+    if options.device is not None:
+        port = device(options.device, polled=options.poll == "always")
+    live = options.frames is None
+    executable = build(dpdk=live, sanitized=options.sanitized)
     wake, waker = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno())
@@ -75,19 +90,25 @@ def _run(options: argparse.Namespace) -> int:
 
     def start(memory: int) -> WorkerProcess:
         return WorkerProcess(
-            executable, mac, memory, interface=options.interface or "", user=user or 0
+            executable,
+            mac,
+            memory,
+            interface=options.interface or "",
+            device=port,
+            user=user or 0,
         )
 
     engine = NfEngine(mac, start)
     if user is not None:
         confine()  # after the process is there, which needs it, and before there are threads
     # Who is no longer root cannot open a port again.
-    live = options.interface is not None
     worker = DpdkWorker(options.name, mac, engine, restarts=user is None, live=live)
     try:
         frames = _frames(options)
         known_types()
-        place = WorkerPlace(interface=options.interface or options.frames, cpu=options.cpu)
+        place = WorkerPlace(
+            interface=options.interface or options.device or options.frames, cpu=options.cpu
+        )
         os.umask(0o077)  # nobody else's are a socket and what else is made
         door = None
         at = f"{UNIX}{options.door.name}" if options.door is not None else ""

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 
+from servernf.dpdk.devices import CoreDevice
 from servernf.host import channel
 from servernf.host.channel import FRAME, PORT_REASONS
 from servernf.wire.errors import ServerError
@@ -72,12 +73,19 @@ class ProcessGone(ServerError):
 class WorkerProcess:
     """A running process; any thread may ask.
 
-    `interface` is its port, "" for none; `memory` the descriptor of the counters. Once the port is open
-    it becomes `user` (0: it stays what it is).
+    `interface` or `device` is its port, if it has one; `memory` the descriptor of the counters. Once the
+    port is open it becomes `user` (0: it stays what it is).
     """
 
     def __init__(
-        self, executable: Path, mac: int, memory: int, *, interface: str = "", user: int = 0
+        self,
+        executable: Path,
+        mac: int,
+        memory: int,
+        *,
+        interface: str = "",
+        device: CoreDevice | None = None,
+        user: int = 0,
     ) -> None:
         self._lock = threading.Lock()
         self._socket, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -87,9 +95,13 @@ class WorkerProcess:
         fds = (asked.fileno(), telling.fileno(), memory)
         self._executable = executable
         words = [str(executable), *map(str, (*fds, mac, user))]
+        if device is not None:
+            words += device.words
+        elif interface:
+            words.append(f"0@{interface}")
         with asked, telling:
             self._process = subprocess.Popen(
-                [*words, *([f"0@{interface}"] if interface else [])],
+                words,
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -20,9 +20,16 @@ _SIOCGIFHWADDR = 0x8927
 
 
 def parser_of(
-    prog: str, description: str | None, *, interface: str = "", frames: str, door: str
+    prog: str,
+    description: str | None,
+    *,
+    interface: str = "",
+    device: str = "",
+    frames: str,
+    door: str,
 ) -> argparse.ArgumentParser:
-    """Their options; the last three are what a runtime says of --interface, --frames and --door."""
+    """Their options; the last are what a runtime says of --interface, --device (none: it has
+    no such option), --frames and --door."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--name", required=True, help="the worker's name, e.g. server1.1")
     where = parser.add_mutually_exclusive_group(required=True)
@@ -32,7 +39,10 @@ def parser_of(
         metavar="PATH",
         help=f"a listening Unix socket (SOCK_SEQPACKET, one frame a message) instead; {frames}",
     )
-    parser.add_argument("--mac", type=parse_mac, help="with --frames: the worker's MAC")
+    parser.set_defaults(device=None)
+    if device:
+        where.add_argument("--device", help=device)
+    parser.add_argument("--mac", type=parse_mac, help="without --interface: the worker's MAC")
     parser.add_argument(
         "--api",
         required=True,
@@ -102,7 +112,7 @@ def ready_line(options: argparse.Namespace, api: str, mac: int) -> str:
         "ready": True,
         "name": options.name,
         "api": api,
-        "interface": options.interface or options.frames,
+        "interface": options.interface or options.device or options.frames,
         "mac": mac_text(mac),
         "pid": os.getpid(),
     }
@@ -110,13 +120,13 @@ def ready_line(options: argparse.Namespace, api: str, mac: int) -> str:
 
 
 def mac_of(options: argparse.Namespace) -> int:
-    """The interface's own, or what --mac says beside --frames."""
+    """The interface's own, or what --mac says."""
     if options.interface is not None:
         if options.mac is not None:
             raise InputError("--mac: an interface has its own")
         return interface_mac(options.interface)
     if options.mac is None:
-        raise InputError("--frames needs --mac")
+        raise InputError(f"{'--device' if options.device else '--frames'} needs --mac")
     return int(options.mac)
 
 

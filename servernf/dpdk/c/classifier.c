@@ -10,6 +10,8 @@
  */
 #include "classifier.h"
 
+#include "works.h"
+
 #if __has_include(<rte_acl.h>)
 
 #include <rte_acl.h>
@@ -27,6 +29,9 @@ enum { HAS_PORTS = 1, LATER_FRAGMENT = 2, IS_ICMP = 4, CLASSES = 7 };
 RTE_ACL_RULE_DEF(one_rule, MOST_FIELDS);
 
 struct classifier {
+    struct work building, freeing;
+    const struct condition *first;
+    u32 count;
     struct rte_acl_ctx *context;
     u32 asks; /* of all conditions */
     u8 version;
@@ -147,9 +152,12 @@ static bool survey(struct classifier *k, const struct condition *first, u32 coun
     return true;
 }
 
-static bool build(struct classifier *k, const struct condition *first, u32 count)
+static bool build(struct work *work)
 {
-    static u32 made;
+    struct classifier *k = container_of(work, struct classifier, building);
+    const struct condition *first = k->first;
+    u32 count = k->count;
+    static u32 made; /* one is built at a time */
     static const struct condition nothing;
     char name[RTE_ACL_NAMESIZE];
     struct columns t = {.config = {.num_categories = 1, .max_size = MOST_MEMORY}};
@@ -177,25 +185,36 @@ struct classifier *classifier_make(const struct condition *first, u32 count, u8 
     if (able < FEWEST)
         return NULL;
     struct classifier *k = calloc(1, sizeof *k);
-    if (k) {
-        k->version = version;
-        if (survey(k, first, count)) {
-            if (build(k, first, count))
-                return k;
-            *wrong = "no memory for so many rules";
-        }
-    } else {
+    if (!k) {
         *wrong = NO_MEMORY;
+        return NULL;
     }
-    classifier_free(k);
-    return NULL;
+    k->version = version;
+    if (!survey(k, first, count)) {
+        free(k);
+        return NULL;
+    }
+    k->first = first;
+    k->count = count;
+    k->building.run = build;
+    work_begin(&k->building);
+    return k;
+}
+
+static bool give_back(struct work *work)
+{
+    struct classifier *k = container_of(work, struct classifier, freeing);
+    rte_acl_free(k->context);
+    free(k);
+    return true;
 }
 
 void classifier_free(struct classifier *k)
 {
-    if (k)
-        rte_acl_free(k->context);
-    free(k);
+    if (!k)
+        return;
+    k->freeing.run = give_back; /* DPDK writes all of the memory that it gets back */
+    work_begin(&k->freeing);
 }
 
 /* -- looking up ---------------------------------------------------------------------------------------------- */

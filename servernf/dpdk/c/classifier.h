@@ -7,7 +7,8 @@
 struct classifier;
 
 /* Of conditions for IP packets of one version, in this order. NULL and nothing in `wrong`: they are better read in order
- * (few, or more protocols than it knows). */
+ * (few, or more protocols than it knows). It is built by `works.h`: until that is done the conditions stay, and nothing is
+ * looked up. */
 struct classifier *classifier_make(const struct condition *first, u32 count, u8 version, const char **wrong);
 void classifier_free(struct classifier *c);
 /* Of each packet, an IP packet of that version, the index of the first condition that holds, or NOTHING. */

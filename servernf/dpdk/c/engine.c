@@ -12,6 +12,7 @@
 #include "noting.h"
 #include "steps.h"
 #include "table.h"
+#include "works.h"
 
 #include <time.h>
 
@@ -57,6 +58,9 @@ const struct nf_ops *nf_first(void)
 {
     return registered;
 }
+
+const char *const LATER = "later";
+static u32 being_made; /* the number of the instance that works are done for */
 
 static u32 reasons_of(const struct nf_ops *ops)
 {
@@ -117,12 +121,21 @@ static const char *make(u32 number, struct reader *r)
         nf->ports = nf->ports ? nf->ports : 2;
         instances[number] = nf;
         uses[number].count = tables_taken(uses[number].tables);
+        being_made = number;
         if (!r->bad && r->at == r->end)
-            return NULL;
+            return works_done() ? engine_made() : LATER;
         end_instance(number);
         return BAD;
     }
     return "no such NF";
+}
+
+const char *engine_made(void)
+{
+    if (!works_failed())
+        return NULL;
+    end_instance(being_made);
+    return "no memory for so many rules";
 }
 
 static const char *forget(u32 number)

@@ -21,7 +21,10 @@ bool engine_start(u64 mac, struct shared memory);
 void engine_end(void);
 /* An instance; NULL: none has this number. */
 struct nf *engine_instance(u32 number);
-/* A message of `enum ask` that is the engine's; what is wrong with it, or NULL. */
+/* A message of `enum ask` that is the engine's; what is wrong with it, or NULL. LATER: what is asked for is made by
+ * `works.h`; once that is done `engine_made` says. */
+extern const char *const LATER;
+const char *engine_made(void);
 const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer *answer);
 /* Run frames to completion, where they are: HEADROOM bytes before each may be written. What leaves is in the order of
  * arrival; how many. */

@@ -1,10 +1,10 @@
 /* The process of one core: its parent's messages, its port, and the loop between.
  *
- * usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]
+ * usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE | always|wakes DEVICE EAL...]
  *        process signatures
  * ASKED and TOLD are the descriptors of the parent's sockets (notes are told), MEMORY that of the counters. MAC is
- * the core's, a number. USER is one to become once the port is open, or 0: stay what one is. It ends when the parent
- * does.
+ * the core's, a number. USER is one to become once the port is open, or 0: stay what one is. A device is polled always,
+ * or wakes who waits (servernf/dpdk/devices.py). It ends when the parent does.
  */
 #include "channel.h"
 #include "engine.h"
@@ -14,6 +14,7 @@
 #include "privileges.h"
 #include "signatures.h"
 #include "ticking.h"
+#include "works.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 _Static_assert(BURST <= MOST_FRAMES, "a burst of a port is one of the engine");
 
 static struct shared memory;
+static bool polls_always;
 
 static u64 now_ns(void)
 {
@@ -137,17 +139,24 @@ static const char *serve(struct question *q, struct writer *w)
     }
 }
 
+static bool working; /* so the parent waits for its answer, and asks nothing */
+
 /* One message, if there is one; false: the parent is gone. */
 static bool listen_to_parent(void)
 {
     struct question q;
     bool there;
-    if (!channel_send() || !channel_ask(&q, &there))
+    if (working && !works_done())
+        return true;
+    if (!channel_send() || (!working && !channel_ask(&q, &there)))
         return false;
-    if (!there)
+    if (!working && !there)
         return true;
     struct writer *w = channel_writer();
-    const char *wrong = serve(&q, w);
+    const char *wrong = working ? engine_made() : serve(&q, w);
+    working = wrong == LATER;
+    if (working)
+        return true;
     if (!wrong && w->full)
         wrong = NO_MEMORY;
     if (wrong) {
@@ -185,11 +194,16 @@ static u32 forward(void)
 
 static void wait_for_something(void)
 {
-    struct pollfd polled[2 + MAX_PORTS] = {{.fd = channel_asked(), .events = channel_asked_events()},
-                                           {.fd = channel_told(), .events = channel_told_events()}};
-    ports_wait(polled, 2);
+    struct pollfd polled[3 + MAX_PORTS] = {{.fd = channel_asked(), .events = channel_asked_events()},
+                                           {.fd = channel_told(), .events = channel_told_events()},
+                                           {.fd = works_fd(), .events = POLLIN}};
+    if (working)
+        polled[0].fd = -1;
+    ports_wait(polled, 3);
     if (polled[1].revents & POLLOUT)
         channel_tell();
+    if (polled[2].revents)
+        works_heard();
 }
 
 static void run(void)
@@ -201,8 +215,10 @@ static void run(void)
         idle = forward() ? 0 : idle + 1;
         if (has_ticked())
             ports_tick();
-        if (idle >= IDLE_TURNS || !ports_count())
+        if ((idle >= IDLE_TURNS && !polls_always) || !ports_count())
             wait_for_something();
+        else if (idle && unlikely(channel_told_events()))
+            channel_tell();
         if ((idle || ++turns % BUSY_TURNS == 0) && !listen_to_parent())
             return;
     }
@@ -219,22 +235,38 @@ static bool map_memory(int fd)
     return at != MAP_FAILED;
 }
 
+static bool open_port(char **words, u32 count, u64 mac)
+{
+    if (count < 2)
+        return ports_open(words, count);
+    struct device device = {.name = words[1],
+                            .eal = words + 2,
+                            .eal_count = count - 2,
+                            .mac = mac,
+                            .mac_mask = 0xFF00FFFFFFFF, /* another tree's octet is as good */
+                            .polled = polls_always = !strcmp(words[0], "always")};
+    return ports_open_device(&device);
+}
+
 int main(int count, char **words)
 {
     if (count == 2 && !strcmp(words[1], "signatures"))
         return signatures_compile();
-    if (count < 6 || count > 7 || !channel_open(atoi(words[1]), atoi(words[2])) ||
+    if (count < 6 || !channel_open(atoi(words[1]), atoi(words[2])) ||
         !map_memory(atoi(words[3])) || !engine_start(strtoull(words[4], NULL, 10), memory)) {
-        fputs("usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE]\n", stderr);
+        fputs("usage: process ASKED TOLD MEMORY MAC USER [0@INTERFACE | always|wakes DEVICE EAL...]\n", stderr);
         return 2;
     }
     noting_tells(channel_room, &memory.words[UNTOLD]);
     u32 user = (u32)strtoul(words[5], NULL, 10);
     signal(SIGINT, SIG_IGN); /* the parent ends it */
-    if ((user && !confine()) || !ports_open(words + 6, (u32)count - 6) || (user && !become(user)))
+    if ((user && !confine()) || !open_port(words + 6, (u32)count - 6, strtoull(words[4], NULL, 10)) || (user && !become(user)))
+        return 1;
+    if (!works_open())
         return 1;
     run();
     engine_end();
+    works_close();
     ports_close();
     channel_close();
     return 0;

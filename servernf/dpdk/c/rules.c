@@ -1,5 +1,12 @@
 #include "rules.h"
 #include "classifier.h"
+#include "works.h"
+
+/* They stay until what is built of them has been. */
+struct conditions {
+    struct work freeing;
+    struct condition of[];
+};
 
 static bool in_range(u32 chosen, u32 choices)
 {
@@ -14,18 +21,18 @@ bool rules_read(struct rules *r, struct reader *config, u32 choices)
         r->otherwise[way] = take_u32(config);
         config->bad |= !in_range(r->otherwise[way], choices);
     }
-    size_t all = (size_t)r->count[0] + r->count[1], size = all * sizeof *r->conditions;
+    size_t all = (size_t)r->count[0] + r->count[1], size = all * sizeof(struct condition);
     const u8 *from = size > MAX_MESSAGE ? NULL : take(config, size);
     if (config->bad || !from)
         return false;
-    r->conditions = malloc(size + 1);
+    r->conditions = malloc(sizeof *r->conditions + size);
     if (!r->conditions)
         return false;
-    memcpy(r->conditions, from, size);
-    r->first[INSIDE] = r->conditions;
-    r->first[OUTSIDE] = r->conditions + r->count[INSIDE];
+    memcpy(r->conditions->of, from, size);
+    r->first[INSIDE] = r->conditions->of;
+    r->first[OUTSIDE] = r->conditions->of + r->count[INSIDE];
     for (size_t i = 0; i < all; i++)
-        if (!in_range(r->conditions[i].chosen, choices)) {
+        if (!in_range(r->conditions->of[i].chosen, choices)) {
             rules_free(r);
             return false;
         }
@@ -39,11 +46,22 @@ bool rules_read(struct rules *r, struct reader *config, u32 choices)
     return !wrong;
 }
 
+static bool free_conditions(struct work *work)
+{
+    free(container_of(work, struct conditions, freeing));
+    return true;
+}
+
 void rules_free(struct rules *r)
 {
     for (u32 i = 0; i < 4; i++)
         classifier_free(r->many[i / 2][i % 2]);
-    free(r->conditions);
+    if (r->has_many) {
+        r->conditions->freeing.run = free_conditions;
+        work_begin(&r->conditions->freeing);
+    } else {
+        free(r->conditions);
+    }
     *r = (struct rules){0};
 }
 

@@ -33,11 +33,12 @@ enum {
 };
 
 struct classifier;
+struct conditions;
 
 struct rules {
     u32 count[2], otherwise[2];
     const struct condition *first[2]; /* in `conditions` */
-    struct condition *conditions;
+    struct conditions *conditions;
     struct classifier *many[2][2]; /* by the port entered, for IPv4 and IPv6; NULL: read in order */
     bool has_many;
 };

@@ -23,6 +23,16 @@ enum drop {
 
 /* Open ports, each said as NUMBER@INTERFACE; false, and a word on standard error, if one cannot be. */
 bool ports_open(char **words, u32 count);
+
+/* A device of DPDK's that is the process's alone, port 0. */
+struct device {
+    char *name;          /* as DPDK knows it: a PCI address, or of a virtual device */
+    char **eal;          /* words that EAL is started with */
+    u32 eal_count;
+    u64 mac, mac_mask;   /* frames to these come to it */
+    bool polled;         /* it is asked again and again, else it must wake who waits */
+};
+bool ports_open_device(const struct device *device);
 void ports_close(void);
 u32 ports_count(void);
 

@@ -1,5 +1,5 @@
 /* Ports by DPDK: AF_PACKET devices on the interfaces of this machine, without huge pages and on no core of
- * their own.
+ * their own; or one device of another driver.
  *
  * DPDK's AF_PACKET driver knows no interrupts, and waits for ever for room in a transmit ring, so this asks
  * the sockets behind it: what is there to be received is polled for, and who is owed much gets nothing more.
@@ -14,6 +14,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_mbuf.h>
 #include <sched.h>
 #include <stdio.h>
@@ -36,7 +37,8 @@ static struct port {
     u16 device;
     int socket; /* behind it; -1: it has none */
     bool up;
-    char interface[IFNAMSIZ];
+    int wakes; /* the descriptor that a device's frames wake by; -1: none */
+    char interface[IFNAMSIZ]; /* "": it is a device */
     u32 queued;
     struct rte_mbuf *queue[BURST];
 } ports[MAX_PORTS];
@@ -87,7 +89,7 @@ static bool read_words(char **words, u32 count)
         if (index_of[number])
             return says(words[i], "this port is given twice");
         p->number = (u32)number;
-        p->socket = -1;
+        p->socket = p->wakes = -1;
         strcpy(p->interface, name);
         index_of[number] = (u16)(i + 1);
     }
@@ -108,24 +110,21 @@ static void forget_folder(void)
     rmdir(folder);
 }
 
-static bool start_dpdk(void)
+/* Start EAL with words beside those that all processes have. */
+static bool start_dpdk(char **more, u32 more_count)
 {
-    static char prefix[64], devices[MAX_PORTS][128];
+    static char prefix[64];
     char *words[MAX_PORTS + 16];
     int count = 0;
-    static const char *const fixed[] = {"process", "--no-huge", "-m", "512", "--no-pci", "--no-shconf",
-                                        "--no-telemetry", "--log-level=*:error"};
+    static const char *const fixed[] = {"process", "--no-telemetry", "--log-level=*:error"};
+    if (more_count > MAX_PORTS + 8)
+        return says("0", "too many words for EAL");
     snprintf(prefix, sizeof prefix, "--file-prefix=orchestrator-%d", (int)getpid());
     for (u32 i = 0; i < sizeof fixed / sizeof *fixed; i++)
         words[count++] = (char *)(uintptr_t)fixed[i];
     words[count++] = prefix;
-    for (u32 i = 0; i < port_count; i++) {
-        /* Beside the queueing discipline a frame is beside a link's capacity, and no capture sees it. */
-        snprintf(devices[i], sizeof devices[i],
-                 "--vdev=net_af_packet%u,iface=%s,framesz=%u,framecnt=%u,blocksz=4096,qdisc_bypass=0", i,
-                 ports[i].interface, FRAME, RING);
-        words[count++] = devices[i];
-    }
+    for (u32 i = 0; i < more_count; i++)
+        words[count++] = more[i];
     words[count] = NULL;
     cpu_set_t cores;
     bool known = !sched_getaffinity(0, sizeof cores, &cores);
@@ -140,6 +139,21 @@ static bool start_dpdk(void)
     if (!pool)
         fprintf(stderr, "DPDK: frames: %s\n", rte_strerror(rte_errno));
     return pool != NULL;
+}
+
+static bool start_on_interfaces(void)
+{
+    static char devices[MAX_PORTS][128];
+    char *words[MAX_PORTS + 8] = {"--no-huge", "-m", "512", "--no-pci", "--no-shconf"};
+    u32 count = 5;
+    for (u32 i = 0; i < port_count; i++) {
+        /* Beside the queueing discipline a frame is beside a link's capacity, and no capture sees it. */
+        snprintf(devices[i], sizeof devices[i],
+                 "--vdev=net_af_packet%u,iface=%s,framesz=%u,framecnt=%u,blocksz=4096,qdisc_bypass=0", i,
+                 ports[i].interface, FRAME, RING);
+        words[count++] = devices[i];
+    }
+    return start_dpdk(words, count);
 }
 
 /* The driver's socket on an interface, which it tells nobody of. */
@@ -181,11 +195,68 @@ static bool start_port(u32 i)
 bool ports_open(char **words, u32 count)
 {
     asker = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (!read_words(words, count) || !start_dpdk())
+    if (!read_words(words, count) || !start_on_interfaces())
         return false;
     for (u32 i = 0; i < count; i++)
         if (!start_port(i))
             return false;
+    ports_tick();
+    return true;
+}
+
+/* -- a device ----------------------------------------------------------------------------------------- */
+
+#define LEAST_MTU 1538 /* of a whole frame with its tag */
+
+/* Frames to the core's MAC come to its queue: by a flow rule, which may leave the tree's octet open, or one for
+ * the MAC alone, or one of the device's own MACs. A virtual function gets no others then, and shares its port with other cores. */
+static bool steer(const struct port *p, const struct device *device)
+{
+    struct rte_flow_item_eth to = {0}, mask = {0};
+    struct rte_flow_attr ingress = {.ingress = 1};
+    struct rte_flow_action_queue queue = {.index = 0};
+    struct rte_flow_action actions[] = {{RTE_FLOW_ACTION_TYPE_QUEUE, &queue}, {RTE_FLOW_ACTION_TYPE_END, NULL}};
+    struct rte_flow_item pattern[] = {{RTE_FLOW_ITEM_TYPE_ETH, &to, NULL, &mask},
+                                      {RTE_FLOW_ITEM_TYPE_END, NULL, NULL, NULL}};
+    struct rte_ether_addr own;
+    struct rte_flow_error wrong;
+    store_be(own.addr_bytes, device->mac, 6);
+    for (u32 exact = 0; exact < 2; exact++) {
+        u64 asked = exact ? 0xFFFFFFFFFFFF : device->mac_mask;
+        store_be(mask.hdr.dst_addr.addr_bytes, asked, 6);
+        store_be(to.hdr.dst_addr.addr_bytes, device->mac & asked, 6);
+        if (rte_flow_create(p->device, &ingress, pattern, actions, &wrong))
+            return true;
+    }
+    return !rte_eth_dev_default_mac_addr_set(p->device, &own) || !rte_eth_dev_mac_addr_add(p->device, &own, 0);
+}
+
+bool ports_open_device(const struct device *device)
+{
+    struct port *p = &ports[0];
+    struct rte_eth_conf conf = {.intr_conf.rxq = !device->polled};
+    u16 receives = RING, sends = RING;
+    asker = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    p->socket = p->wakes = -1;
+    port_count = index_of[0] = 1;
+    if (!start_dpdk(device->eal, device->eal_count))
+        return false;
+    if (rte_eth_dev_get_port_by_name(device->name, &p->device))
+        return says(device->name, "DPDK has no such device, or no driver for it");
+    if (rte_eth_dev_configure(p->device, 1, 1, &conf))
+        return says(device->name, device->polled ? "DPDK does not configure it"
+                                                 : "it does not wake who waits for frames: poll it always");
+    rte_eth_dev_adjust_nb_rx_tx_desc(p->device, &receives, &sends);
+    int wrong = rte_eth_dev_set_mtu(p->device, LEAST_MTU);
+    if (wrong && wrong != -ENOTSUP)
+        return says(device->name, "it takes no frames of 1,552 bytes (an MTU of 1,538)");
+    if (rte_eth_rx_queue_setup(p->device, 0, receives, SOCKET_ID_ANY, NULL, pool) ||
+        rte_eth_tx_queue_setup(p->device, 0, sends, SOCKET_ID_ANY, NULL) || rte_eth_dev_start(p->device))
+        return says(device->name, "DPDK does not start it");
+    if (!device->polled && (p->wakes = rte_eth_dev_rx_intr_ctl_q_get_fd(p->device, 0)) < 0)
+        return says(device->name, "it does not wake who waits for frames: poll it always");
+    if (!steer(p, device))
+        return says(device->name, "it takes neither a flow rule for the core's MAC, nor that as its own");
     ports_tick();
     return true;
 }
@@ -244,7 +315,7 @@ static void flush(struct port *p)
         lose(p, 0, DROP_LINK_DOWN);
         return;
     }
-    if (!ioctl(p->socket, SIOCOUTQ, &owed) && owed > OWED) {
+    if (p->socket >= 0 && !ioctl(p->socket, SIOCOUTQ, &owed) && owed > OWED) {
         lose(p, 0, DROP_SEND_QUEUE_FULL);
         return;
     }
@@ -286,12 +357,27 @@ u8 *ports_room(u32 number, u32 size)
 
 void ports_wait(struct pollfd *polled, u32 others)
 {
+    bool there = false;
+    for (u32 i = 0; i < port_count; i++) {
+        const struct port *p = &ports[i];
+        polled[others + i] = (struct pollfd){.fd = p->wakes < 0 ? p->socket : p->wakes, .events = POLLIN};
+        if (p->wakes >= 0) { /* what has come before is told of by nobody */
+            rte_eth_dev_rx_intr_enable(p->device, 0);
+            there |= rte_eth_rx_queue_count(p->device, 0) > 0;
+        }
+    }
+    int some = poll(polled, others + port_count, there ? 0 : WAIT_MS);
     for (u32 i = 0; i < port_count; i++)
-        polled[others + i] = (struct pollfd){.fd = ports[i].socket, .events = POLLIN};
-    if (poll(polled, others + port_count, WAIT_MS) <= 0)
+        if (ports[i].wakes >= 0) {
+            u64 count;
+            rte_eth_dev_rx_intr_disable(ports[i].device, 0);
+            if (polled[others + i].revents & POLLIN && read(ports[i].wakes, &count, sizeof count) < 0)
+                continue; /* another reason to wake */
+        }
+    if (some <= 0)
         return;
     for (u32 i = 0; i < port_count; i++)
-        if (polled[others + i].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+        if (ports[i].socket >= 0 && polled[others + i].revents & (POLLERR | POLLHUP | POLLNVAL)) {
             /* A link that went down is an error of its socket until that is read. */
             int wrong;
             socklen_t size = sizeof wrong;
@@ -304,6 +390,11 @@ void ports_tick(void)
 {
     for (u32 i = 0; i < port_count; i++) {
         struct ifreq ask = {0};
+        struct rte_eth_link link;
+        if (!*ports[i].interface) {
+            ports[i].up = !rte_eth_link_get_nowait(ports[i].device, &link) && link.link_status;
+            continue;
+        }
         strcpy(ask.ifr_name, ports[i].interface);
         ports[i].up = !ioctl(asker, SIOCGIFFLAGS, &ask) && (ask.ifr_flags & IFF_UP) &&
                       (ask.ifr_flags & IFF_RUNNING);
@@ -314,7 +405,13 @@ void ports_drops(u64 *all)
 {
     for (u32 i = 0; i < port_count; i++) {
         struct tpacket_stats now;
+        struct rte_eth_stats all_of;
         socklen_t size = sizeof now;
+        if (!*ports[i].interface) {
+            if (!rte_eth_stats_get(ports[i].device, &all_of))
+                drops[DROP_RECEIVE_QUEUE_FULL] = all_of.imissed + all_of.rx_nombuf;
+            continue;
+        }
         if (!getsockopt(ports[i].socket, SOL_PACKET, PACKET_STATISTICS, &now, &size))
             drops[DROP_RECEIVE_QUEUE_FULL] += now.tp_drops; /* reading them sets them to 0 */
     }

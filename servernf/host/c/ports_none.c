@@ -10,6 +10,12 @@ bool ports_open(char **words, u32 count)
     return !count;
 }
 
+bool ports_open_device(const struct device *device)
+{
+    fprintf(stderr, "device %s: this process is built without ports\n", device->name);
+    return false;
+}
+
 void ports_close(void)
 {
 }

@@ -16,6 +16,7 @@ from scapy.packet import Packet, Raw
 
 from orchestrator.runtimes import runtime
 from servernf.dpdk.building import build
+from servernf.dpdk.devices import CoreDevice
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
@@ -37,12 +38,14 @@ def executable() -> Path:
 
 @contextmanager
 def running(
-    clock: Callable[[], int] = monotonic_us, *, restarts: bool = True
+    clock: Callable[[], int] = monotonic_us,
+    *,
+    restarts: bool = True,
+    device: CoreDevice | None = None,
 ) -> Iterator[DpdkWorker]:
     """A worker, called in this process."""
     made = executable()
-    engine = NfEngine(MAC, lambda memory: WorkerProcess(made, MAC, memory))
-    engine = NfEngine(MAC, lambda memory: WorkerProcess(made, MAC, memory))
+    engine = NfEngine(MAC, lambda memory: WorkerProcess(made, MAC, memory, device=device))
     worker = DpdkWorker("w", MAC, engine, clock, restarts=restarts)
     try:
         yield worker

@@ -20,7 +20,7 @@ from typing import Any
 
 import grpc
 import pytest
-from dpdk_support import HAS, NEEDS_COMPILER, NEXT, executable, frames, running, tagged
+from dpdk_support import HAS, NEEDS_COMPILER, NEXT, frames, running, tagged
 from scapy.layers.inet import IP, UDP, fragment
 from scapy.packet import Raw
 from servernf_support import ether, udp
@@ -53,7 +53,7 @@ OUT = ExitHop(NEXT, 50, 7)
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
     """A worker's process, whose frames come by a Unix socket."""
-    executable()  # compiled before anybody waits for the worker
+    build(dpdk=False, sanitized=True)  # compiled before anybody waits for the worker
     folder = tmp_path_factory.mktemp("conformance")
     wire, api = folder / "wire", f"unix:{folder}/w.sock"
     command = f"-m servernf.dpdk --name w --mac 02:00:00:01:00:01 --frames {wire} --api {api}"

@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from ipaddress import IPv4Address
-from itertools import pairwise
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -90,7 +90,8 @@ def test_a_device_that_cannot_be_had_is_said(name: str, polled: bool, words: str
 @NEEDS_COMPILER
 @NEEDS_DPDK
 def test_packets_pass_while_thousands_of_rules_are_built() -> None:
-    """Most looks at the counter find it higher than the one before, while the answer is waited for."""
+    """The counter rises again and again while the answer is waited for; it would stand still nearly all
+    the time if who moves packets built rules."""
     rng = random.Random(8)
     rules = [
         {
@@ -125,8 +126,8 @@ def test_packets_pass_while_thousands_of_rules_are_built() -> None:
             looks.append(worker.engine.frames()[0])
             time.sleep(0.002)
         configuring.join()
-        higher = sum(later > before for before, later in pairwise(looks))
+        still = max(len(list(same)) for _, same in groupby(looks))
         assert len(looks) > 20
-        assert higher > len(looks) / 2
+        assert still < len(looks) / 2, looks
         worker.service_chain("g/nf", ChainScope(40, 255, "inside"), [ExitHop(NEXT, 50, 7)])
         assert worker.metrics()["process_restarts"] == 0

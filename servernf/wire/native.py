@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 _HERE = Path(__file__).parent
@@ -23,6 +24,8 @@ FLAGS = ("-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
 _STAMP = b"servernf wire sources "
 """Before the digest of the sources, behind the object's own end: loaders do not read there."""
 _COMPILE_S = 120
+_ROOM = 64
+"""Packets of a batch, mostly."""
 
 
 class Library:
@@ -31,18 +34,29 @@ class Library:
     def __init__(self, path: Path) -> None:
         made = ctypes.CDLL(str(path))
         word, size = ctypes.c_uint32, ctypes.c_size_t
-        self._below = made.prf_below
-        self._below.argtypes = (
-            word, word, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p, size, ctypes.c_char_p,
+        self._places = made.prf_places
+        self._places.argtypes = (
+            word, word, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p, size, ctypes.POINTER(word),
         )  # fmt: skip
-        self._below.restype = None
+        self._places.restype = size
 
-    def below(self, key0: int, key1: int, below: int, contexts: bytes, of: int) -> bytes:
-        """1 for every packet whose PRF is below, else 0; `contexts` has 16 bytes of each."""
-        count = len(contexts) // 16
-        answers = ctypes.create_string_buffer(count)
-        self._below(key0, key1, below, of, contexts, count, answers)
-        return answers.raw
+    def places(self, key0: int, key1: int, below: int, of: int) -> Callable[[bytes], Sequence[int]]:
+        """Tells the places of packets whose PRF is below, in order, of contexts (16 bytes of each)."""
+        # Made once, as a call for 64 packets would else take longer to prepare than to answer.
+        question = (
+            ctypes.c_uint32(key0), ctypes.c_uint32(key1), ctypes.c_uint64(below), ctypes.c_int(of),
+        )  # fmt: skip
+        asked, room = partial(self._places, *question), (ctypes.c_uint32 * _ROOM)()
+
+        def places(contexts: bytes) -> Sequence[int]:
+            nonlocal room
+            count = len(contexts) >> 4
+            if count > len(room):
+                room = (ctypes.c_uint32 * count)()
+            found = asked(contexts, count, room)
+            return room[:found] if found else ()
+
+        return places
 
 
 @cache

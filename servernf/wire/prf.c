@@ -46,14 +46,29 @@ static inline uint32_t word_at(const uint8_t *bytes)
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
 }
 
+static inline int is_below(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *context)
+{
+    uint32_t words[2] = {word_at(context + 4), word_at(context + 12)};
+
+    if (of == PRF_FLOW)
+        words[0] = word_at(context) & 0xffff;
+    return prf_words(key0, key1, words, of == PRF_PACKET ? 2 : 1) < below;
+}
+
 void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
                size_t count, uint8_t *answers)
 {
-    for (size_t at = 0; at < count; at++, contexts += 16) {
-        uint32_t words[2] = {word_at(contexts + 4), word_at(contexts + 12)};
+    for (size_t at = 0; at < count; at++)
+        answers[at] = is_below(key0, key1, below, of, contexts + 16 * at);
+}
 
-        if (of == PRF_FLOW)
-            words[0] = word_at(contexts) & 0xffff;
-        answers[at] = prf_words(key0, key1, words, of == PRF_PACKET ? 2 : 1) < below;
-    }
+size_t prf_places(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
+                  size_t count, uint32_t *places)
+{
+    size_t found = 0;
+
+    for (size_t at = 0; at < count; at++)
+        if (is_below(key0, key1, below, of, contexts + 16 * at))
+            places[found++] = (uint32_t)at;
+    return found;
 }

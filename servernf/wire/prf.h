@@ -20,4 +20,8 @@ enum { PRF_LABEL, PRF_PACKET, PRF_FLOW };
 void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
                size_t count, uint8_t *answers);
 
+/* The same as places: those of packets whose answer is 1, in order (room for `count`); how many. */
+size_t prf_places(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
+                  size_t count, uint32_t *places);
+
 #endif

@@ -38,6 +38,7 @@ from servernf.wire.errors import InputError
 MAGIC, VERSION = b"WR", 2
 HEADER = struct.Struct(">2sBBIQQQIIIIHHHIQQQQIIII16s16s")
 _LENGTH = struct.Struct(">I").pack
+_LEAST = HEADER.size + 8
 MOST_RECORD = 1 << 18
 """Bytes of a record at most."""
 MOST_TEXT = 255
@@ -144,9 +145,8 @@ class Record:
 def packed(fields: Sequence[Any], texts: bytes, frame: bytes, state: bytes = b"") -> bytes:
     """A record's bytes, for who makes many: the header's fields from the kind on, without the length,
     and the texts of `text_bytes`."""
-    kind, *others = fields
-    length = HEADER.size + len(texts) + 8 + len(frame) + len(state)
-    head = HEADER.pack(MAGIC, VERSION, kind, length, *others)
+    length = _LEAST + len(texts) + len(frame) + len(state)
+    head = HEADER.pack(MAGIC, VERSION, fields[0], length, *fields[1:])
     return b"".join((head, texts, _LENGTH(len(frame)), frame, _LENGTH(len(state)), state))
 
 

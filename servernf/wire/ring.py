@@ -42,6 +42,9 @@ class Ring:
         self._size = self._number(_SIZE)
         if self._map[: len(MAGIC)] != MAGIC or self._size != length - DATA:
             raise InputError(f"ring {path}: is none of this version")
+        self._written = self._number(_WRITTEN)
+        """What the writer has told, where it goes on, and how far it may without looking."""
+        self._end, self._most = DATA + self._written % self._size, self._written
 
     @property
     def lost(self) -> int:
@@ -50,16 +53,22 @@ class Ring:
 
     def put(self, record: bytes) -> bool:
         """Append a record if there is room for all of it; the writer's."""
-        written = self._number(_WRITTEN)
-        if len(record) > self._size - (written - self._number(_READ)):
-            _NUMBER.pack_into(self._map, _LOST, self.lost + 1)
-            return False
-        at = written % self._size
-        first = min(len(record), self._size - at)
-        self._map[DATA + at : DATA + at + first] = record[:first]
-        if first < len(record):
-            self._map[DATA : DATA + len(record) - first] = record[first:]
-        _NUMBER.pack_into(self._map, _WRITTEN, written + len(record))
+        at, size = self._end, len(record)
+        if self._written + size > self._most:
+            self._most = self._number(_READ) + self._size
+            if self._written + size > self._most:
+                _NUMBER.pack_into(self._map, _LOST, self.lost + 1)
+                return False
+        if at + size <= DATA + self._size:
+            self._map[at : at + size] = record
+            self._end = at + size
+        else:
+            first = DATA + self._size - at
+            self._map[at : at + first] = record[:first]
+            self._map[DATA : DATA + size - first] = record[first:]
+            self._end = DATA + size - first
+        self._written += size
+        _NUMBER.pack_into(self._map, _WRITTEN, self._written)
         return True
 
     def peek(self, most: int) -> bytes:

@@ -7,7 +7,7 @@ operation works on all of them: about 0.4 us a label instead of 6.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from servernf.wire import native
 
@@ -15,44 +15,34 @@ LABEL, PACKET, FLOW = range(3)
 """What a decision is over, as in `prf.h`."""
 
 
-def watched(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
-    """For every packet 1 if its label is sampled, else 0, as `prf.sampled` says; `contexts` are the
-    context words of tags (16 bytes each) of one packet after the other."""
-    return _below(key0, key1, threshold, contexts, LABEL)
-
-
-def witnessed(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
-    """For every packet 1 if it is watched, else 0, as `prf.witnessed` says; `contexts` as above."""
-    return _below(key0, key1, threshold, contexts, PACKET)
-
-
-def flows_witnessed(key0: int, key1: int, threshold: int, contexts: bytes) -> bytes:
-    """For every packet 1 if its flow is watched, else 0, as `prf.flow_witnessed` says."""
-    return _below(key0, key1, threshold, contexts, FLOW)
-
-
-def _below(key0: int, key1: int, threshold: int, contexts: bytes, of: int) -> bytes:
-    if not contexts or not threshold:
-        return bytes(len(contexts) // 16)
+def places(key0: int, key1: int, threshold: int, of: int) -> Callable[[bytes], Sequence[int]]:
+    """Tells which packets are watched, as `prf` says: their places, in order, among the context words
+    of tags (16 bytes each)."""
     library = native.library()
-    if library is not None:
-        return library.below(key0, key1, threshold, contexts, of)
-    return lanes_below(key0, key1, threshold, contexts, of)
+    made = lane_places if library is None else library.places
+    return made(key0, key1, threshold, of)
 
 
-def lanes_below(key0: int, key1: int, threshold: int, contexts: bytes, of: int) -> bytes:
-    """Without C: 1 for every packet whose PRF is below the threshold, else 0."""
-    words = struct.unpack(f">{len(contexts) // 4}I", contexts)
-    messages: list[Sequence[int]] = [words[1::4], words[3::4]] if of == PACKET else [words[1::4]]
-    if of == FLOW:
-        messages = [[word & 0xFFFF for word in words[0::4]]]
-    count = len(messages[0])
-    lanes = _lanes.get(count)
-    if lanes is None:
-        if len(_lanes) >= 256:
-            _lanes.clear()
-        lanes = _lanes[count] = Lanes(count)
-    return bytes(value < threshold for value in lanes.prf(key0, key1, *messages))
+def lane_places(key0: int, key1: int, threshold: int, of: int) -> Callable[[bytes], Sequence[int]]:
+    """The same without C."""
+
+    def places(contexts: bytes) -> Sequence[int]:
+        words = struct.unpack(f">{len(contexts) // 4}I", contexts)
+        messages: list[Sequence[int]] = [words[1::4]]
+        if of == PACKET:
+            messages.append(words[3::4])
+        elif of == FLOW:
+            messages = [[word & 0xFFFF for word in words[0::4]]]
+        count = len(messages[0])
+        lanes = _lanes.get(count)
+        if lanes is None:
+            if len(_lanes) >= 256:
+                _lanes.clear()
+            lanes = _lanes[count] = Lanes(count)
+        found = lanes.prf(key0, key1, *messages)
+        return [at for at, value in enumerate(found) if value < threshold]
+
+    return places
 
 
 class Lanes:

@@ -9,7 +9,7 @@ the same worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from servernf.python.network_function import Emitted
@@ -137,23 +137,11 @@ class Aside(NamedTuple):
 class NoteBatch:
     """The notes of a batch of packets, which went by `steps`."""
 
-    __slots__ = (
-        "asides",
-        "contexts",
-        "emitted",
-        "lost",
-        "notes",
-        "slices",
-        "spent",
-        "steps",
-        "times",
-    )
+    __slots__ = ("asides", "emitted", "lost", "notes", "slices", "spent", "steps", "times")
 
     def __init__(self, steps: Mapping[int, CompiledCall], times: BatchTimes) -> None:
         self.steps, self.times = steps, times
         self.notes: list[Any] = []
-        self.contexts = b""
-        """The context words of all notes, once the batch is through."""
         self.emitted: dict[int, tuple[Emitted, ...]] = {}
         """What NFs sent beside, by where the note begins."""
         self.asides: dict[int, Aside] = {}
@@ -168,6 +156,16 @@ class NoteBatch:
     def calls(self) -> int:
         """How many calls of NFs were noted."""
         return len(self.notes) // SLOTS
+
+    @property
+    def contexts(self) -> bytes:
+        """The context words of all notes."""
+        return b"".join(self.notes[::SLOTS])
+
+    def forget(self) -> None:
+        """All notes; what has been read of them, and when it was, stays."""
+        for noted in (self.notes, self.emitted, self.asides, self.slices, self.lost):
+            noted.clear()
 
     def let_go(self, held: Beside, tag: Tagged) -> None:
         """An NF lets a frame go that it has held until now."""
@@ -251,17 +249,6 @@ class NoteBatch:
             step = step.next[self.notes[before + 3]]
         assert isinstance(step, CompiledCall)
         return step
-
-
-def located(batches: list[NoteBatch], places: Iterable[int]) -> Iterator[tuple[NoteBatch, int]]:
-    """Batch and number in it of notes by their places among those of all batches, in order."""
-    left = iter(batches)
-    batch, first, end = None, 0, 0
-    for place in places:
-        while batch is None or place >= end:
-            batch = next(left)
-            first, end = end, end + batch.calls
-        yield batch, place - first
 
 
 def _context(words: bytes) -> int:

@@ -1,9 +1,10 @@
 """The shim around every NF (vNFO, 4.2): what goes in and what comes out of it, of watched packets.
 
 All packets of a graph that has a manifest or a witness go one way, and all are noted (`noting`): times
-and copies. Behind them, `settle` asks which are watched, makes samples (an operator's manifest) and
-records (a witness) of these, with their digests, and forgets the rest. It runs by the clock of the loop,
-not of packets, so no sender's packet is late because the one before it was watched.
+and copies. Once a batch is sent, all its packets are asked alike which of them are watched, and the
+others' notes are forgotten while they lie in the caches. What takes longer, samples (an operator's
+manifest) and records (a witness), `settle` makes by the clock of the loop, not of packets, so no
+sender's packet is late because the one before it was watched.
 
 Samples lie in a bounded ring; a reader holds a cursor and learns how many it has missed. Records go
 where `record_to` says; each has a number, so what found no room there shows.
@@ -27,14 +28,13 @@ from typing import IO, Any
 
 from servernf.python.runtime.noting import (
     FAILED,
-    SLOTS,
     BatchTimes,
     Call,
     LostFrame,
     NoteBatch,
     Plain,
-    located,
 )
+from servernf.python.runtime.questions import WitnessQuestions
 from servernf.python.runtime.slicing import Sliced
 from servernf.python.runtime.tables import (
     CompiledCall,
@@ -60,7 +60,7 @@ from servernf.wire.witness import Witness
 
 RING = 65_536
 PENDING = 1024
-"""Frames whose notes wait at most; then all are settled on the packets' way, watched or not."""
+"""Frames whose notes wait at most, and watched packets; then all are settled on the packets' way."""
 FILE_BYTES = 64 << 20
 """A samples file ends there; what is not written is counted."""
 DIGEST_BYTES = 16
@@ -69,8 +69,8 @@ _WORDS = struct.Struct("!2xHIII")
 """Of context words: flow, label, NF context, time of ingress."""
 _LOOK_NS = 1_000_000_000
 """How often a socket is asked what it has dropped."""
-_SETTLE_US = 1_000
-"""How long notes wait, whatever is in them."""
+_SETTLE_US = 5_000
+"""How long notes of watched packets wait: code that seldom runs is slow, so several wait together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +116,22 @@ class Shim:
         self._batches: deque[NoteBatch] = deque()
         self._waiting = 0
         """How many frames they are of."""
+        self._is_unsettled = False
+        """Whether anything was noted since the last settling."""
+        self._sampled: list[tuple[NoteBatch, Call]] = []
+        """What samples are to be made of."""
+        self._witnessed: list[tuple[NoteBatch, Plain | Call | LostFrame, int, int]] = []
+        """What records are to be made of, the epoch, and how many bytes of a frame."""
         self.current: NoteBatch | None = None
         """What packets are noted with now."""
-        self._thread = self._cpu_ns = 0
-        """Who runs packets, and how much of its time was spent before the notes that wait."""
+        self._thread = self._cpu_ns = self._calls = 0
+        """Who runs packets, what of its time was spent before what is settled next, and calls since."""
         self._manifests: Mapping[str, SampledLabels] = {}
         self._witnesses: dict[str, Witness] = {}
+        self._asked_of_labels: list[tuple[str, Callable[[bytes], Sequence[int]]]] = []
+        """By graph, which packets the operator's manifest samples."""
+        self._asked: list[WitnessQuestions] = []
+        """Which the witnesses watch."""
         self._watching = False
         """Whether any rate is above 0."""
         self._lock = threading.Lock()
@@ -161,6 +171,14 @@ class Shim:
         self._watch()
 
     def _watch(self) -> None:
+        asks, label = sampling.places, sampling.LABEL
+        self._asked_of_labels = [
+            (graph, asks(m.key0, m.key1, m.threshold, label))
+            for graph, m in self._manifests.items()
+        ]
+        self._asked = (
+            [WitnessQuestions(*item) for item in self._witnesses.items()] if self._record else []
+        )
         rates = [e.threshold or e.flows for w in self._witnesses.values() for e in w.epochs]
         self._watching = bool(self._manifests) or any(rates)
 
@@ -182,6 +200,7 @@ class Shim:
     def record_to(self, sink: Callable[[bytes], bool]) -> None:
         """Where records go; the sink answers whether it took one."""
         self._record = sink
+        self._watch()
         self.tell({"event": "boot", "point": self._worker})
 
     def tell(self, said: dict[str, Any]) -> None:
@@ -224,22 +243,25 @@ class Shim:
         """The batch of so many frames is through; its notes wait."""
         if batch is None:
             return
-        batch.contexts = b"".join(batch.notes[::SLOTS])  # while they lie in the caches
         self._waiting += frames
+        self._is_unsettled = True
         self._batches.append(batch)
         if self._waiting >= PENDING:
             self.settle()
 
     def due_us(self) -> int | None:
-        """How long until notes are to be settled; None: there are none."""
-        if not self._batches:
+        """How long until what was noted is to be settled, watched or not; None: nothing was."""
+        if not self._is_unsettled:
             return None
         return max(0, self._settle_ns - self.ticks()) // 1000
 
     def settle_if_due(self) -> None:
-        """Settle at the clock's step."""
+        """Once a batch is sent: forget what is not watched, settle at the clock's step."""
+        if self._batches:
+            with self._lock:
+                self._sift()
         now_ns = self.ticks()
-        if now_ns >= self._settle_ns:
+        if now_ns >= self._settle_ns or len(self._witnessed) >= PENDING:
             self.settle()
             self._settle_ns = (now_ns // 1000 // _SETTLE_US + 1) * _SETTLE_US * 1000
             if self._watching and now_ns >= self._look_ns:
@@ -255,32 +277,59 @@ class Shim:
 
     def settle(self) -> None:
         """Make samples and records of what was noted and is watched."""
-        if not self._batches:
+        if not self._is_unsettled:
             return
         with self._lock:
-            take = self._batches.popleft
-            batches = [take() for _ in range(len(self._batches))]
-            self._waiting = 0
-            self._account(batches)
-            contexts = b"".join([batch.contexts for batch in batches])
-            for graph, m in self._manifests.items():
-                answers = sampling.watched(m.key0, m.key1, m.threshold, contexts)
-                for batch, number in located(batches, _places(answers)):
-                    call = batch.call(number)
-                    if call.graph == graph:
-                        self._sample(batch.times, call)
-            if self._record is not None:
-                for graph, witness in self._witnesses.items():
-                    self._witnessed(graph, witness, batches, contexts)
+            self._is_unsettled = False
+            self._sift()
+            self._account()
+            sampled, self._sampled = self._sampled, []
+            witnessed, self._witnessed = self._witnessed, []
+            for batch, call in sampled:
+                self._sample(batch.times, call)
+            for batch, noted, epoch, headers in witnessed:
+                self._tell(batch, noted, epoch, headers)
 
-    def _account(self, batches: Sequence[NoteBatch]) -> None:
-        """Note what has been spent since the first of these batches began, and for how many calls, if
-        this thread runs the packets: no other can ask for its time."""
+    def _sift(self) -> None:
+        """Of what was noted keep what is watched."""
+        while self._batches:
+            batch = self._batches.popleft()
+            contexts = batch.contexts
+            self._calls += len(contexts) >> 4
+            for graph, places in self._asked_of_labels:
+                for at in places(contexts):
+                    call = batch.call(at)
+                    if call.graph == graph:
+                        self._sampled.append((batch, call))
+            for asked in self._asked:
+                if epochs := asked.of(contexts):
+                    self._keep(asked, batch, epochs)
+                if batch.lost:
+                    self._keep_lost(asked, batch)
+            batch.forget()
+        self._waiting = 0
+
+    def _keep(self, asked: WitnessQuestions, batch: NoteBatch, epochs: Mapping[int, int]) -> None:
+        for at in sorted(epochs):
+            call = None if asked.headers else batch.plain(at)
+            call = call or batch.call(at)
+            if call.step.instance.graph == asked.graph:
+                self._witnessed.append((batch, call, epochs[at], asked.headers))
+
+    def _keep_lost(self, asked: WitnessQuestions, batch: NoteBatch) -> None:
+        """Of what was lost before its graph was known, every witness hears."""
+        lost = [one for one in batch.lost if one.graph in ("", asked.graph)]
+        for at, epoch in sorted(asked.of(b"".join([one.words for one in lost])).items()):
+            self._witnessed.append((batch, lost[at], epoch, asked.headers))
+
+    def _account(self) -> None:
+        """Note what has been spent since the first call of what is settled now began, and for how many,
+        if this thread runs the packets: no other can ask for its time."""
         thread, self._thread = self._thread, 0
+        calls, self._calls = self._calls, 0
         if thread == threading.get_ident():
-            ns = min(self._cpu() - self._cpu_ns, 0xFFFF_FFFF)
-            spent = ns, sum(batch.calls for batch in batches)
-            for batch in batches:
+            spent = min(self._cpu() - self._cpu_ns, 0xFFFF_FFFF), calls
+            for batch, *_ in self._witnessed:
                 batch.spent = spent
 
     # -- samples -------------------------------------------------------------------------------
@@ -312,23 +361,15 @@ class Shim:
 
     # -- records -------------------------------------------------------------------------------
 
-    def _witnessed(
-        self, graph: str, witness: Witness, batches: list[NoteBatch], contexts: bytes
+    def _tell(
+        self, batch: NoteBatch, noted: Plain | Call | LostFrame, epoch: int, headers: int
     ) -> None:
-        epochs = _epochs(witness, contexts)
-        for (batch, number), epoch in zip(located(batches, epochs), epochs.values(), strict=True):
-            plain = None if witness.headers else batch.plain(number)
-            call = plain or batch.call(number)
-            if call.step.instance.graph != graph:
-                continue
-            if isinstance(call, Plain):
-                self._tell_plain(batch, call, epoch)
-            else:
-                self._tell_call(batch, call, epoch, witness.headers)
-        # Of what was lost before its graph was known, every witness hears.
-        lost = [(b, one) for b in batches if b.lost for one in b.lost if one.graph in ("", graph)]
-        for at, epoch in _epochs(witness, b"".join([one.words for _, one in lost])).items():
-            self._tell_lost(lost[at][0], lost[at][1], epoch, witness.headers)
+        if isinstance(noted, Plain):
+            self._tell_plain(batch, noted, epoch)
+        elif isinstance(noted, Call):
+            self._tell_call(batch, noted, epoch, headers)
+        else:
+            self._tell_lost(batch, noted, epoch, headers)
 
     def _tell_plain(self, batch: NoteBatch, plain: Plain, epoch: int) -> None:
         """The two records of a call that most are: a tagged frame came, one leaves."""
@@ -443,23 +484,3 @@ class Shim:
             start = min(max(cursor, oldest), self.recorded)
             samples = list(islice(self._ring, start - oldest, start - oldest + limit))
         return samples, start + len(samples), max(0, start - cursor)
-
-
-def _places(answers: bytes) -> Iterator[int]:
-    """Where it is 1."""
-    at = answers.find(1)
-    while at >= 0:
-        yield at
-        at = answers.find(1, at + 1)
-
-
-def _epochs(witness: Witness, contexts: bytes) -> dict[int, int]:
-    """The earliest epoch by which a packet is watched, by its place, in order."""
-    epochs: dict[int, int] = {}
-    for epoch in reversed(witness.epochs) if contexts else ():
-        if epoch.flows:
-            flows = sampling.flows_witnessed(epoch.key0, epoch.key1, epoch.flows, contexts)
-            epochs.update(dict.fromkeys(_places(flows), epoch.number))
-        answers = sampling.witnessed(epoch.key0, epoch.key1, epoch.threshold, contexts)
-        epochs.update(dict.fromkeys(_places(answers), epoch.number))
-    return dict(sorted(epochs.items()))

@@ -99,22 +99,24 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> native.Library:
 @needs_compiler
 def test_c_and_lanes_decide_as_one_at_a_time(compiled: native.Library) -> None:
     chance = random.Random(1)
-    for count in (1, 2, 63, 64, 300):
+    made = (compiled.places, sampling.lane_places, sampling.places)
+    for below in (0, 1 << 31, 1 << 32):
         key0, key1 = chance.getrandbits(32), chance.getrandbits(32)
-        below = chance.choice([0, 1 << 31, 1 << 32])
-        packets = [(chance.getrandbits(32), chance.getrandbits(32)) for _ in range(count - 1)]
-        packets.append((0, 0xFFFFFFFF))
-        tags = contexts(packets)
-        labels = bytes(prf.sampled(key0, key1, label, below) for label, _ in packets)
-        witnessed = bytes(prf.witnessed(key0, key1, *packet, below) for packet in packets)
-        flows = bytes(prf.flow_witnessed(key0, key1, flow_of(label), below) for label, _ in packets)
-        for answer in (compiled.below, sampling.lanes_below):
-            assert answer(key0, key1, below, tags, sampling.LABEL) == labels
-            assert answer(key0, key1, below, tags, sampling.PACKET) == witnessed
-            assert answer(key0, key1, below, tags, sampling.FLOW) == flows
-        assert sampling.watched(key0, key1, below, tags) == labels
-        assert sampling.witnessed(key0, key1, below, tags) == witnessed
-        assert sampling.flows_witnessed(key0, key1, below, tags) == flows
+        asked = {of: [ask(key0, key1, below, of) for ask in made] for of in range(3)}
+        for count in (0, 1, 2, 63, 64, 300, 5):
+            packets = [(chance.getrandbits(32), chance.getrandbits(32)) for _ in range(count)]
+            packets[-1:] = [(0, 0xFFFFFFFF)] if packets else []
+            expected = {
+                sampling.LABEL: [prf.sampled(key0, key1, label, below) for label, _ in packets],
+                sampling.PACKET: [prf.witnessed(key0, key1, *one, below) for one in packets],
+                sampling.FLOW: [
+                    prf.flow_witnessed(key0, key1, flow_of(label), below) for label, _ in packets
+                ],
+            }
+            for of, answers in expected.items():
+                places = [at for at, answer in enumerate(answers) if answer]
+                for ask in asked[of]:
+                    assert list(ask(contexts(packets))) == places
 
 
 @needs_compiler
@@ -135,8 +137,8 @@ def test_what_was_made_of_other_sources_is_not_loaded(
 
 def test_equal_packets_are_not_one_sample() -> None:
     tags = contexts([(77, 1_000_000 + at) for at in range(10_000)])
-    watched = sum(sampling.witnessed(3, 4, 1 << 30, tags))
-    assert 2300 < watched < 2700
+    watched = sampling.places(3, 4, 1 << 30, sampling.PACKET)(tags)
+    assert 2300 < len(watched) < 2700
 
 
 def test_the_rate_is_the_thresholds() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import pytest
@@ -257,35 +257,42 @@ def test_an_nf_that_looks_at_its_caller_finds_nothing(peeping: Told) -> None:
 def test_nothing_is_decided_on_the_packets_way(
     peeping: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes longer for a watched packet is done at a step of the clock, whoever sends when."""
+    """Once a batch is sent all its packets are asked alike; what takes longer for a watched one is done
+    at a step of the clock, whoever sends when."""
     work: list[str] = []
 
-    def decide(*arguments: object) -> bytes:
-        work.append("decision")
-        return sampling.witnessed(*arguments)  # type: ignore[arg-type]
+    asks = sampling.places
+
+    def places(*arguments: int) -> Callable[[bytes], Sequence[int]]:
+        answer = asks(*arguments)
+
+        def decide(contexts: bytes) -> Sequence[int]:
+            work.append("decision")
+            return answer(contexts)
+
+        return decide
 
     def pack(*arguments: object) -> bytes:
         work.append("record")
         return records.packed(*arguments)  # type: ignore[arg-type]
 
-    class Deciding:
-        witnessed = staticmethod(decide)
-        watched = staticmethod(sampling.watched)
-
-    monkeypatch.setattr(shim_module, "sampling", Deciding)
+    monkeypatch.setattr(sampling, "places", places)
     monkeypatch.setattr(shim_module, "packed", pack)
+    peeping.worker.witness("g", Witness((Epoch(2, 5, 6, 1 << 31),)))
     shim = peeping.worker.shim
     shim.settle_if_due()
     for at in range(90):
         peeping.worker.process([packet(FRAME, at)])
+        assert len(work) == at
         peeping.clock.us += 10
         shim.settle_if_due()
-    assert work == []
-    assert 0 < (shim.due_us() or 0) <= 1_000
-    peeping.clock.us += 1_000
+        assert work == ["decision"] * (at + 1)
+        assert 0 < (shim.due_us() or 0) <= 5_000  # watched or not
+    peeping.clock.us += 5_000
     shim.settle_if_due()
-    assert work.count("decision") == 1
+    assert work.count("decision") == 90
     assert work.count("record") > 50
+    assert shim.due_us() is None
 
 
 def test_an_nf_that_fails(peeping: Told) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from orchestrator.attachment.attach import Attached, AttachOptions
+from orchestrator.attachment.attach import attach as attach_network
+from orchestrator.attachment.detach import detach as detach_network
 from orchestrator.cli.crowds import names_of
-from orchestrator.cli.networks import said
+from orchestrator.cli.options import said
 from orchestrator.cli.output import Json, note, print_json, say, warn
+from orchestrator.deployment.access import Access
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.attachment.attach import Attached
+from orchestrator.placement.topologies import resolve_topology
 
 
 def register(net: typer.Typer) -> None:
@@ -57,11 +59,6 @@ def attach(
     wrong is told at once, and then nothing is changed. A switch without a pipeline gets ours, since
     probing needs one.
     """
-    from orchestrator.attachment.attach import AttachOptions
-    from orchestrator.attachment.attach import attach as attach_network
-    from orchestrator.deployment.access import Access
-    from orchestrator.placement.topologies import resolve_topology
-
     wanted = resolve_topology(topology)
     attached = attach_network(
         wanted,
@@ -124,8 +121,6 @@ def detach(
     What is deployed there stays in force; `net attach` and `recover --adopt FILE` take it in again.
     Workers are ended only where no graph is in force.
     """
-    from orchestrator.attachment.detach import detach as detach_network
-
     name = said(name, network)
     if not name:
         raise InputError("say which network: `orchestrator net detach NETWORK`")

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from orchestrator.bundle.codec import Packed, read
 from orchestrator.cli.access import with_trust
-from orchestrator.cli.graphs import print_entries
 from orchestrator.cli.output import Json, print_json, print_table, say
+from orchestrator.cli.stories import print_entries
+from orchestrator.clients.words import NO_PORTS
 from orchestrator.errors import InputError, unknown
 from orchestrator.model.plan import Core
-
-if TYPE_CHECKING:
-    from orchestrator.bundle.codec import Packed
+from orchestrator.observation.ports import port_names
+from orchestrator.presenters.bundles import bundle_json, entries_of, rows_of
 
 bundle_app = typer.Typer(help="Look into compiled bundles.", no_args_is_help=True)
 
@@ -46,11 +47,6 @@ def show(
 
     Reading checks the digests of all parts.
     """
-    from orchestrator.bundle.codec import read
-    from orchestrator.clients.words import NO_PORTS
-    from orchestrator.observation.ports import port_names
-    from orchestrator.presenters.bundles import bundle_json, entries_of, rows_of
-
     packed = read(file)
     bundle = packed.bundle
     if entries and entries not in bundle.programs:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from orchestrator.cli.crowds import MOST, names_of
 from orchestrator.cli.output import print_table, say, warn
-
-if TYPE_CHECKING:
-    from orchestrator.deployment.operations import Prepared
-    from orchestrator.deployment.summary import Summary
+from orchestrator.deployment.operations import Prepared
+from orchestrator.deployment.summary import Summary, change_words
 
 _SIGNS = {"add": "+", "change": "~", "delete": "-"}
 
 
 def print_changes(prepared: Prepared, network: str, verbose: bool) -> None:
     """The plan for people."""
-    from orchestrator.deployment.summary import change_words
-
     summary = prepared.summary
     if not summary:
         say(f"{summary.graph} on {network} is up to date: nothing would change")

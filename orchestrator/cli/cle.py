@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from orchestrator.bundle.codec import read as read_bundle
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
+from orchestrator.cli.verify import public_of
+from orchestrator.clients.channel import TlsFiles
+from orchestrator.clients.vnf import WorkerClient
 from orchestrator.errors import InputError, ServerError
-
-if TYPE_CHECKING:
-    from orchestrator.clients.channel import TlsFiles
-    from orchestrator.verification.cle.running import Credentials
+from orchestrator.files import read_regular
+from orchestrator.network.inventory import load_inventory
+from orchestrator.verification import keys
+from orchestrator.verification import manifest as manifests
+from orchestrator.verification.cle.archive import put
+from orchestrator.verification.cle.audit import audit as look
+from orchestrator.verification.cle.columns import compact as write
+from orchestrator.verification.cle.columns import query as ask
+from orchestrator.verification.cle.running import Credentials, Terms, log_folder, run
+from orchestrator.verification.cle.seals import read_heads
+from orchestrator.verification.cle.service import credentials
+from orchestrator.verification.keys import private_key
+from orchestrator.verification.watching import step_seconds, tell
 
 cle_app = typer.Typer(
     help="The central logging entity: seals what points tell.", no_args_is_help=True
@@ -60,24 +75,21 @@ def serve(
 
     Published heads are in FOLDER/heads.jsonl: for the customer, who keeps them.
     """
-    from orchestrator.verification.cle.running import Terms, run
-    from orchestrator.verification.keys import private_key
-
     del as_json
     signing = private_key(key, "--key")
-    credentials, shippers = _credentials(tls_cert, tls_key, tls_ca), _shippers(shipper or [])
-    if (credentials is None) != (shippers is None):
+    own, shippers = _credentials(tls_cert, tls_key, tls_ca), _shippers(shipper or [])
+    if (own is None) != (shippers is None):
         raise InputError(
             "--tls-cert, --tls-key and --tls-ca belong with --shipper: who speaks for what"
         )
-    if credentials is None and not listen.startswith("unix:"):
+    if own is None and not listen.startswith("unix:"):
         warn(f"{listen} without certificates: whoever can connect tells what he likes")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def ready(address: str) -> None:
         say(json.dumps({"ready": True, "address": address}))
 
-    terms = Terms(credentials, shippers, rate, retention_days=retention_days)
+    terms = Terms(own, shippers, rate, retention_days=retention_days)
     run(folder, signing, listen, terms, ready)
 
 
@@ -98,11 +110,6 @@ def audit(
 
     Exit code 1 when it is or does not.
     """
-    from orchestrator.cli.verify import public_of
-    from orchestrator.verification.cle.audit import audit as look
-    from orchestrator.verification.cle.running import log_folder
-    from orchestrator.verification.cle.seals import read_heads
-
     heads = [head for path in kept or () for head in read_heads(path)]
     audited = look(log_folder(folder), public_of(cle), heads)
     if as_json:
@@ -126,10 +133,6 @@ def archive(
     as_json: Json = False,
 ) -> None:
     """Keep bundles in FOLDER/archive, by digest: `verify check` finds them there."""
-    from orchestrator.bundle.codec import read as read_bundle
-    from orchestrator.files import read_regular
-    from orchestrator.verification.cle.archive import put
-
     for path in bundle:
         read_bundle(path)  # all are looked at before any is kept
     kept = {str(path): put(folder, read_regular(path, str(path))) for path in bundle}
@@ -143,8 +146,6 @@ def archive(
 @cle_app.command("compact", epilog="Example: orchestrator verify cle compact /var/lib/cle")
 def compact(folder: Folder, as_json: Json = False) -> None:
     """Write closed segments into FOLDER/parquet, by graph, hour and kind; each once."""
-    from orchestrator.verification.cle.columns import compact as write
-
     written = write(folder)
     if as_json:
         print_json({"segments": written})
@@ -163,8 +164,6 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Ask the records: those in Parquet, and the newer segments. Nothing else is read or written."""
-    from orchestrator.verification.cle.columns import query as ask
-
     columns, rows = ask(folder, sql)
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
@@ -198,15 +197,6 @@ def watch(
 
     Exit code 7 with --once when a point could not be told.
     """
-    import time
-    from datetime import UTC, datetime
-
-    from orchestrator.clients.vnf import WorkerClient
-    from orchestrator.network.inventory import load_inventory
-    from orchestrator.verification import keys
-    from orchestrator.verification import manifest as manifests
-    from orchestrator.verification.watching import step_seconds, tell
-
     signed = manifests.read(manifest)
     manifests.check(signed, None, None)
     agreed = signed.manifest
@@ -250,8 +240,6 @@ def _print_told(epochs: object, failed: dict[str, str]) -> None:
 
 
 def _client_files(cert: Path | None, key: Path | None, ca: Path | None) -> TlsFiles | None:
-    from orchestrator.clients.channel import TlsFiles
-
     if cert is None and key is None and ca is None:
         return None
     if cert is None or key is None or ca is None:
@@ -270,8 +258,6 @@ def _addresses(words: list[str]) -> dict[str, str]:
 
 
 def _credentials(cert: Path | None, key: Path | None, ca: Path | None) -> Credentials | None:
-    from orchestrator.verification.cle.service import credentials
-
     given = [path for path in (cert, key, ca) if path is not None]
     if not given:
         return None

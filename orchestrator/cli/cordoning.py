@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, print_json, say
+from orchestrator.deployment import cordoning
 
 Names = Annotated[
     list[str],
@@ -29,16 +31,12 @@ def cordon(names: Names, network: NetworkName = "", as_json: Json = False) -> No
 
     What runs there goes on, until its graph is deployed again or moved because something else has died.
     """
-    from orchestrator.deployment import cordoning
-
     live = find_network(network)
     _print(live.name, cordoning.cordon(live, names), as_json)
 
 
 def uncordon(names: Names, network: NetworkName = "", as_json: Json = False) -> None:
     """Let placement use devices or cores again."""
-    from orchestrator.deployment import cordoning
-
     live = find_network(network)
     _print(live.name, cordoning.uncordon(live, names), as_json)
 

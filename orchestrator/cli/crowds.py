@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.errors import InputError, unknown
+
 MOST = 24
 """Rows that a table may have before it tells only what is not well."""
 
@@ -61,8 +63,6 @@ def names_of(some: Sequence[str]) -> str:
 
 def chosen(asked: Collection[str] | None, names: Collection[str]) -> frozenset[str]:
     """The devices of `--device`, none: all of them; InputError that names one that is not there."""
-    from orchestrator.errors import InputError, unknown
-
     problems = [
         f"--device: {unknown('device', name, tuple(names))}"
         for name in asked or ()

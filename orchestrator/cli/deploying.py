@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.graphs import print_entries, print_stories
-from orchestrator.cli.networks import MEMORY, NetworkName, find_network, name_of
+from orchestrator.bundle.codec import Packed
+from orchestrator.cli.changes import print_changes
+from orchestrator.cli.memory import Packets, send_packets, started
+from orchestrator.cli.networks import MEMORY, find_network, name_of
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, print_json, say, warn
+from orchestrator.cli.stories import print_entries, print_stories
 from orchestrator.cli.working import COMPILING, Work
+from orchestrator.deployment.journal import state_directory
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.operations import Done, Prepared, deploy_graph, prepare, undeploy_graph
+from orchestrator.deployment.sources import to_deploy
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.bundle.codec import Packed
-    from orchestrator.cli.memory import Packets
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.operations import Done, Prepared
-    from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.graph import ServiceGraph
+from orchestrator.observation.telemetry import record_deployment
+from orchestrator.presenters.changes import changes_json, delays_of, done_json
 
 GraphOrBundle = Annotated[
     Path, typer.Argument(help="The service graph (graph.json), or a compiled bundle (compile -o).")
@@ -93,10 +97,6 @@ def deploy(
     --network memory (or memory:TOPOLOGY; else leaf-spine) needs no root: a network in memory, which is
     started if it does not run, and is fed with packets made from the graph's traffic or with --pcap.
     """
-    from orchestrator.deployment.operations import deploy_graph, prepare
-    from orchestrator.deployment.sources import to_deploy
-    from orchestrator.presenters.changes import done_json
-
     reached = None if _in_memory(network) else find_network(network)
     with Work(f"reading {graph}", silent=as_json or quiet):
         source, warnings = to_deploy(graph)
@@ -133,8 +133,6 @@ def deploy(
     delays = _recorded(done, live.name)
     packets = None
     if live.inventory.hosts:
-        from orchestrator.cli.memory import send_packets
-
         packets = send_packets(source, done.bundle, live, traffic)
     if as_json:
         print_json({**done_json(done, live.name), **delays, **(packets.json() if packets else {})})
@@ -143,8 +141,6 @@ def deploy(
 
 
 def _check_specialise(file: Path, source: ServiceGraph | Packed, specialise: bool) -> None:
-    from orchestrator.bundle.codec import Packed
-
     if specialise and isinstance(source, Packed):
         raise InputError(
             f"{file}: --specialise: a bundle brings the pipeline that it was compiled for "
@@ -158,18 +154,12 @@ def _in_memory(asked: str) -> bool:
 
 def _started(asked: str, source: ServiceGraph | Packed) -> LiveNetwork:
     """The network in memory that is asked for, which is started if it does not run."""
-    from orchestrator.cli.memory import started
-
     started(asked, name_of(asked), source)
     return find_network(asked)
 
 
 def _recorded(done: Done, network: str) -> dict[str, float]:
     """The seconds of a deployment's steps, kept for `metrics`."""
-    from orchestrator.deployment.journal import state_directory
-    from orchestrator.observation.telemetry import record_deployment
-    from orchestrator.presenters.changes import delays_of
-
     delays = delays_of(done)
     total = sum(done.applied.entries.values())
     try:
@@ -181,9 +171,6 @@ def _recorded(done: Done, network: str) -> dict[str, float]:
 
 def _print_prepared(prepared: Prepared, network: str, verbose: bool, as_json: bool) -> None:
     """What a deployment would change."""
-    from orchestrator.cli.changes import print_changes
-    from orchestrator.presenters.changes import changes_json
-
     for line in (*prepared.presence.away.words(), *prepared.moves()):
         warn(line)
     if as_json:
@@ -233,8 +220,6 @@ def undeploy(
 
     A device that does not answer is cleaned by `reconcile` when it does again.
     """
-    from orchestrator.deployment.operations import undeploy_graph
-
     live = find_network(network)
     for problem in undeploy_graph(graph, live, note=warn):
         warn(problem)

@@ -8,17 +8,17 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import note, say, warn
+from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError, unknown
-
-if TYPE_CHECKING:
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.observation.events import EventsWanted
+from orchestrator.observation.eve import EVENT_TYPES
+from orchestrator.observation.events import EventStream, EventsWanted, kept_events
 
 _EXAMPLES = (
     "Examples: orchestrator events --type alert --- orchestrator events --follow --graph campus --- "
@@ -61,9 +61,6 @@ def events(
     Without --follow those that the workers keep, the last 8,192 of each. An NF tells at most 100 alerts
     and 100 drops a second and 1,000 mappings; how many more there were is told as 'suppressed'.
     """
-    from orchestrator.observation.eve import EVENT_TYPES
-    from orchestrator.observation.events import EventsWanted
-
     for name in type_ or ():
         if name not in EVENT_TYPES:
             raise InputError(f"--type: {unknown('type of event', name, EVENT_TYPES)}")
@@ -86,8 +83,6 @@ def events(
 
 
 def _print_kept(live: LiveNetwork, wanted: EventsWanted, put: Any) -> None:
-    from orchestrator.observation.events import kept_events
-
     kept = kept_events(live, wanted)
     for problem in kept.silent.values():
         warn(problem)
@@ -98,8 +93,6 @@ def _print_kept(live: LiveNetwork, wanted: EventsWanted, put: Any) -> None:
 
 
 def _follow(live: LiveNetwork, wanted: EventsWanted, put: Any, file: IO[str] | None) -> None:
-    from orchestrator.observation.events import EventStream
-
     following = EventStream(live, wanted)
     try:
         for record in following.records():

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, name_of, networks_here, only
+from orchestrator.cli.networks import name_of, networks_here, only
+from orchestrator.cli.options import NetworkName
+from orchestrator.emulation.hosts import host_argv
+from orchestrator.emulation.state import list_networks, load_state
 from orchestrator.errors import InputError, NetworkError
 
 
@@ -31,9 +34,6 @@ def execute(
 
     It has this terminal, its exit code is the command's, and Ctrl-C is for it.
     """
-    from orchestrator.emulation.hosts import host_argv
-    from orchestrator.emulation.state import list_networks, load_state
-
     name = name_of(network) or only(networks_here())
     if name not in list_networks():
         raise NetworkError(f"'{name}': only hosts that `net up` made on this machine run commands")

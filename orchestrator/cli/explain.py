@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.reading import Address, DeviceId
 from orchestrator.errors import InputError, unknown
-
-if TYPE_CHECKING:
-    from orchestrator.observation.captures import Header
-    from orchestrator.observation.explain import SwitchStep, Visit
-    from orchestrator.observation.journey import Journey, NetworkModel
-    from orchestrator.observation.views import NetworkView
-    from orchestrator.observation.whynot import Answer
+from orchestrator.observation import whynot
+from orchestrator.observation.captures import Capture, Header
+from orchestrator.observation.explain import Explainer, SwitchStep, Visit, visit_json
+from orchestrator.observation.frames import between_hosts, frame_text, header_of, parse_packet
+from orchestrator.observation.journey import Journey, NetworkModel, WorkerVisit
+from orchestrator.observation.sessions import at_address, reader
+from orchestrator.observation.snapshot import read_snapshot
+from orchestrator.observation.views import NetworkView, see_bundle, see_live
+from orchestrator.observation.whynot import Answer
+from orchestrator.presenters.packets import answers_to, explained_json, sender_of
 
 _EXAMPLES = (
     "Examples: orchestrator explain leaf1 --from h1 --to h3:23 --- "
@@ -38,7 +42,7 @@ Words = Annotated[
         help="A frame in hex, or words: 'udp 10.0.1.11:1 > 10.0.2.9:53 ttl=3 payload=hi'.",
     ),
 ]
-Capture = Annotated[
+Captured = Annotated[
     Path | None, typer.Option("--pcap", help="Frames of a capture (the first --count).")
 ]
 Sender = Annotated[str, typer.Option("--from", help="The host that sends.")]
@@ -83,7 +87,7 @@ def register(app: typer.Typer) -> None:
 def explain(
     switch: Switch = "",
     packet: Words = "",
-    pcap: Capture = None,
+    pcap: Captured = None,
     source: Sender = "",
     target: Receiver = "",
     port: Port = 0,
@@ -104,8 +108,6 @@ def explain(
     program) or of a saved bundle; the answer is the same. No packet is sent, nothing is changed.
     Workers of the copy start without flows.
     """
-    from orchestrator.presenters.packets import answers_to, explained_json, sender_of
-
     _check_which(packet, pcap, source, target)
     if address:
         _at_address(
@@ -162,10 +164,6 @@ def _check_which(packet: str, pcap: Path | None, source: str, target: str) -> No
 
 
 def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: bool) -> NetworkView:
-    from orchestrator.observation.sessions import reader
-    from orchestrator.observation.snapshot import read_snapshot
-    from orchestrator.observation.views import NetworkView, see_bundle, see_live
-
     if bundle is not None:
         return see_bundle(bundle, topology)
     live = find_network(network)
@@ -178,8 +176,6 @@ def _see(bundle: Path | None, topology: str, network: str, switch: str, whole: b
 def _frames(
     model: NetworkModel, packet: str, pcap: Path | None, count: int, source: str, target: str
 ) -> list[bytes]:
-    from orchestrator.observation.frames import between_hosts, header_of, parse_packet
-
     hosts = model.topology.hosts
     if source and source not in hosts:
         raise InputError(f"--from: {unknown('host', source, tuple(hosts))}")
@@ -193,8 +189,6 @@ def _frames(
 
 
 def _captured(pcap: Path, count: int, header: Header) -> list[bytes]:
-    from orchestrator.observation.captures import Capture
-
     capture = Capture(pcap, header)
     frames = capture.first(count)
     if warning := capture.warning():
@@ -214,11 +208,6 @@ def _at_address(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    from orchestrator.observation.explain import Explainer
-    from orchestrator.observation.frames import header_of, parse_packet
-    from orchestrator.observation.sessions import at_address
-    from orchestrator.observation.snapshot import read_snapshot
-
     if source or (not packet and pcap is None):
         raise InputError(
             "--from and --to need a network's topology: with --address say --packet or --pcap "
@@ -235,8 +224,6 @@ def _at_address(
 def _in_switch(
     model: NetworkModel, switch: str, port: int, frames: list[bytes], as_json: bool, verbose: bool
 ) -> None:
-    from orchestrator.presenters.packets import sender_of
-
     visits: list[Visit] = []
     for frame in frames:
         at = port
@@ -253,8 +240,6 @@ def _in_switch(
 
 
 def _print_visits(visits: list[Visit], as_json: bool, verbose: bool) -> None:
-    from orchestrator.observation.explain import visit_json
-
     if as_json:
         told = [visit_json(visit) for visit in visits]
         print_json(told[0] if len(told) == 1 else told)
@@ -264,17 +249,13 @@ def _print_visits(visits: list[Visit], as_json: bool, verbose: bool) -> None:
 
 
 def _answer(model: NetworkModel, seen: NetworkView, journey: Journey, goal: str) -> Answer:
-    from orchestrator.observation.whynot import why_not
-
-    return why_not(model, seen.bundles, journey, goal)
+    return whynot.why_not(model, seen.bundles, journey, goal)
 
 
 # -- printing ----------------------------------------------------------------------------------
 
 
 def _print_at_switch(journey: Journey, switch: str, verbose: bool) -> None:
-    from orchestrator.observation.explain import Visit
-
     hops = [hop for hop in journey.hops if hop.device == switch]
     for hop in hops:
         assert isinstance(hop.stop, Visit)
@@ -286,10 +267,6 @@ def _print_at_switch(journey: Journey, switch: str, verbose: bool) -> None:
 
 
 def _print_journey(journey: Journey, verbose: bool, what: str) -> None:
-    from orchestrator.observation.explain import Visit
-    from orchestrator.observation.frames import frame_text
-    from orchestrator.observation.journey import WorkerVisit
-
     say(
         f"[bold]{what}{_plain(journey.sender)} sends {_plain(frame_text(journey.frame).summary)}[/]"
     )
@@ -312,8 +289,6 @@ def _print_journey(journey: Journey, verbose: bool, what: str) -> None:
 
 
 def _print_visit(visit: Visit, verbose: bool, number: str) -> None:
-    from orchestrator.observation.frames import frame_text
-
     words = frame_text(visit.frame)
     tag = f" ({words.tag})" if words.tag else ""
     behind = f" from {visit.behind}" if visit.behind else ""

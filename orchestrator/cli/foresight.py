@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from orchestrator.cli.networks import find_network
 from orchestrator.cli.output import print_json, print_table, say
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.upkeep.foresight import Foreseen
+from orchestrator.presenters.foresight import foreseen, foreseen_json
+from orchestrator.upkeep.foresight import Foreseen
 
 
 def foresee_failures(live: str, fail: Sequence[str], fail_each: str, as_json: bool) -> None:
     """Place the deployed graphs without what fails, as a repair would, and print it."""
-    from orchestrator.presenters.foresight import foreseen, foreseen_json
-
     network = find_network(live)
     if not fail and not fail_each:
         raise InputError("whatif --live without GRAPH: say what fails (--fail or --fail-each)")

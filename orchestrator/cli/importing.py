@@ -13,6 +13,19 @@ from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.cli.working import Work
 from orchestrator.errors import InputError
 from orchestrator.files import write_whole
+from orchestrator.graph import load_graph, load_topology
+from orchestrator.graph.importers import (
+    acl_graph,
+    ids_graph,
+    import_classbench,
+    import_metron,
+    import_rib,
+    import_snort,
+    import_topology,
+)
+from orchestrator.nfs.base import lookup
+from orchestrator.nfs.files import Files
+from orchestrator.nfs.values import address_text, parse_address, parse_ports
 
 import_app = typer.Typer(help="Turn files of other projects into ours.", no_args_is_help=True)
 
@@ -40,16 +53,11 @@ def _write(path: Path, text: str, read_back: Callable[[Path], object]) -> None:
 
 
 def _load_graph(path: Path) -> object:
-    from orchestrator.graph import load_graph
-
     return load_graph(path)
 
 
 def _load_config(kind: str, key: str) -> Callable[[Path], object]:
     """Reads a file as the NF does whose config has it under the key."""
-    from orchestrator.nfs.base import lookup
-    from orchestrator.nfs.files import Files
-
     config = lookup(kind).Config
     return lambda path: config.model_validate({key: path.name}).with_files(Files(path.parent))
 
@@ -73,8 +81,6 @@ def classbench(
     as_json: Json = False,
 ) -> None:
     """A ClassBench filter set as a list of acl rules, or as a whole graph."""
-    from orchestrator.graph.importers import acl_graph, import_classbench
-
     with Work(f"importing {file}", silent=as_json):
         rules, left_out = import_classbench(file, "deny" if deny else "permit")
         document = acl_graph("classbench", rules) if graph else rules
@@ -98,9 +104,6 @@ def rib(
     as_json: Json = False,
 ) -> None:
     """A table of prefixes and origin ASes as a router's routes_file."""
-    from orchestrator.graph.importers import import_rib
-    from orchestrator.nfs.values import parse_address
-
     try:
         hops = [parse_address(text) for text in next_hop]
     except ValueError as error:
@@ -136,9 +139,6 @@ def metron(
     as_json: Json = False,
 ) -> None:
     """A Metron service chain (Click blocks, rule files beside it) as a graph."""
-    from orchestrator.graph.importers import import_metron
-    from orchestrator.nfs.values import address_text, parse_address, parse_ports
-
     try:
         hop = parse_address(next_hop) if next_hop else None
         service = None
@@ -179,8 +179,6 @@ def snort(
     as_json: Json = False,
 ) -> None:
     """Content rules of Snort or Suricata as an ids's signatures_file, or as a whole graph."""
-    from orchestrator.graph.importers import ids_graph, import_snort
-
     variables: dict[str, str] = {}
     for item in var or ():
         name, equals, value = item.partition("=")
@@ -227,9 +225,6 @@ def topology(
     as_json: Json = False,
 ) -> None:
     """A topology of the P4 tutorials or p4-utils: switches, hosts, addresses, links and ports."""
-    from orchestrator.graph import load_topology
-    from orchestrator.graph.importers import import_topology
-
     with Work(f"importing {file}", silent=as_json):
         imported = import_topology(file, name)
         _write(output, json.dumps(imported.topology, indent=1) + "\n", load_topology)

@@ -6,8 +6,12 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, clock_words, print_json, print_table, say
+from orchestrator.emulation.doctor import machine_report
+from orchestrator.observation.trajectories import listen
+from orchestrator.presenters.packets import trajectories_json
 
 
 def register(app: typer.Typer) -> None:
@@ -31,9 +35,6 @@ def samples(
     only, so there it fails beside one. Times are each device's own clock (switch clocks start at 0 and
     are not synchronised).
     """
-    from orchestrator.observation.trajectories import listen
-    from orchestrator.presenters.packets import trajectories_json
-
     best, names = listen(find_network(network), count, seconds, points)
     if as_json:
         print_json(trajectories_json(best, names))
@@ -55,8 +56,6 @@ def samples(
 
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has and lacks, what each part is for, and how to get it."""
-    from orchestrator.emulation.doctor import machine_report
-
     checks = machine_report()
     if as_json:
         print_json(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.bundle.codec import Packed
 from orchestrator.cli.output import note, print_table, warn
@@ -15,11 +16,13 @@ from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
 from orchestrator.network.inventory import Inventory, list_inventories
 from orchestrator.network.registry import is_in_memory
-from orchestrator.observation.exchange import ExchangeTally, exchange, first_host, replay
 from orchestrator.observation.sessions import reader
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.simulation.control import is_alive, start, stop
 from orchestrator.simulation.hosts import Hosts
+
+if TYPE_CHECKING:
+    from orchestrator.observation.exchange import ExchangeTally
 
 _DEFAULT = "leaf-spine"
 _IDLE_MINUTES = 30
@@ -90,6 +93,8 @@ def send_packets(
     source: ServiceGraph | Packed, bundle: Bundle, network: LiveNetwork, pcap: Path | None
 ) -> Packets:
     """Send a capture's packets, or those that a graph's traffic says; a bundle says none."""
+    from orchestrator.observation.exchange import exchange, first_host, replay
+
     hosts, topology = Hosts(network.inventory.hosts), network.topology
     tallies: dict[str, ExchangeTally] = {}
     if pcap is not None:

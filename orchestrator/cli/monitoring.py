@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.live import Live
 
 from orchestrator.cli.crowds import All, Only, chosen
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, console, note, print_json, say
+from orchestrator.cli.top_screen import screen_of
+from orchestrator.deployment.journal import state_directory
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.model.plan import Core
-    from orchestrator.observation.health import Reading
+from orchestrator.model.plan import Core
+from orchestrator.observation.health import Reading, read_network
+from orchestrator.observation.metrics import NetworkCollector, exposition, serve
+from orchestrator.presenters.bottleneck import bottleneck_json, found_now
+from orchestrator.presenters.top import top_json
 
 
 def register(app: typer.Typer) -> None:
@@ -61,9 +67,6 @@ def metrics(
         text = resources.files("orchestrator.observation") / "grafana_dashboard.json"
         sys.stdout.write(text.read_text(encoding="utf-8"))
         return
-    from orchestrator.deployment.journal import state_directory
-    from orchestrator.observation.health import read_network
-    from orchestrator.observation.metrics import NetworkCollector, exposition, serve
 
     live = find_network(network)
     wanted = chosen(device, live.inventory.devices)
@@ -110,14 +113,6 @@ def top(
     Of a crowd it shows what is not well, the worst first. --device reads those devices only, so traffic
     is what they admit. With --json one object a reading, on one line each.
     """
-    import json
-
-    from rich.live import Live
-
-    from orchestrator.cli.top_screen import screen_of
-    from orchestrator.observation.health import read_network
-    from orchestrator.presenters.top import top_json
-
     live = find_network(network)
     wanted = chosen(device, live.inventory.devices)
     everything = everything or bool(wanted)
@@ -158,8 +153,6 @@ def bottleneck(
     That is where packets wait: a receive queue that is never emptied and grows, or loses frames; a
     switch or a link that carries all that it can.
     """
-    from orchestrator.presenters.bottleneck import bottleneck_json, found_now
-
     live = find_network(network)
     bottlenecks = found_now(live, interval)
     if as_json:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from orchestrator.cli.changes import print_changes
 from orchestrator.cli.deploying import print_state
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.working import COMPILING, Work
+from orchestrator.deployment import cordoning, relocating
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.operations import Done
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.operations import Done
+from orchestrator.placement.running import Moving
+from orchestrator.presenters.changes import changes_json
 
 
 def register(app: typer.Typer) -> None:
@@ -67,9 +70,6 @@ def move(
     Packets that come meanwhile wait there; none is lost. Flows of a prefix may be elsewhere than the
     rest of their buckets (64 such flow spaces of an NF at most, `status` shows them), until these move.
     """
-    from orchestrator.deployment import relocating
-    from orchestrator.placement.running import Moving
-
     live = find_network(network)
     if bool(to) == bool(runtime):
         raise InputError("to: name a core or server (--to), or a runtime (--runtime)")
@@ -88,9 +88,6 @@ def move(
     )
     wanted = Moving(name, core, _numbers(buckets), relocating.space_named(inside, outside))
     if dry_run:
-        from orchestrator.cli.changes import print_changes
-        from orchestrator.presenters.changes import changes_json
-
         prepared = relocating.foreseen(live, graph, wanted)
         if as_json:
             print_json({"network": live.name, **changes_json(prepared, False)})
@@ -104,9 +101,6 @@ def move(
 
 def _move_graph(live: LiveNetwork, graph: str, runtime: str, as_json: bool) -> None:
     """One group of NFs after the other."""
-    from orchestrator.deployment import relocating
-    from orchestrator.placement.running import Moving
-
     done: dict[str, Done] = {}
     for name in relocating.on_other_runtimes(live, graph, runtime):
         moving = Moving(name, relocating.core_of_runtime(live, runtime, graph))
@@ -127,8 +121,6 @@ def drain(
     as_json: Json = False,
 ) -> None:
     """Keep placement off devices or cores, and have what runs there run elsewhere, with its state."""
-    from orchestrator.deployment import cordoning, relocating
-
     live = find_network(network)
     if undo:
         left = cordoning.uncordon(live, names)

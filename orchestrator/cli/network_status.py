@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.crowds import All, crowd, first_lines
-from orchestrator.cli.networks import said
+from orchestrator.cli.options import said
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
-
-if TYPE_CHECKING:
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.emulation import NetworkStatus
-    from orchestrator.model.away import Away
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.presence import look
+from orchestrator.emulation import NetworkStatus, net_status
+from orchestrator.emulation.facilities import EmulatedFacilities
+from orchestrator.emulation.state import inventory_of
+from orchestrator.model.away import Away
+from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.network.registry import is_started
+from orchestrator.observation.conditions import links_down
 
 Told = dict[str, object]
 
@@ -31,12 +35,10 @@ def net_status_command(
     everything: All = False,
     as_json: Json = False,
 ) -> None:
-    """Show networks: of those started here whether their processes live and which links are down; of
-    attached ones how devices are reached. And what does not answer."""
-    from orchestrator.emulation import net_status
-    from orchestrator.network.inventory import list_inventories
-    from orchestrator.network.registry import is_started
+    """Show networks: processes and links of those started here, addresses of attached ones.
 
+    And what does not answer.
+    """
     name = said(name, same)
     others = [each for each in [name] * bool(name) or list_inventories() if not is_started(each)]
     attached = [each for each in others if each in list_inventories()]
@@ -100,16 +102,11 @@ def _health(network: LiveNetwork) -> str:
 
 
 def _network(name: str) -> LiveNetwork:
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.network.inventory import load_inventory
-
     return LiveNetwork(load_inventory(name))
 
 
 def _links_down(network: LiveNetwork) -> tuple[str, ...]:
     """As a watch knows, while one runs."""
-    from orchestrator.observation.conditions import links_down
-
     return tuple(links_down(network.inventory).values())
 
 
@@ -125,16 +122,10 @@ def _rows(network: LiveNetwork) -> Iterator[tuple[str, str, str]]:
 
 def _silent(network: LiveNetwork) -> Away:
     """Switches and workers that do not answer, whether their processes live or not."""
-    from orchestrator.deployment.presence import look
-
     return look(network).silent
 
 
 def _silent_of_started(status: NetworkStatus) -> tuple[str, ...]:
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.emulation.facilities import EmulatedFacilities
-    from orchestrator.emulation.state import inventory_of
-
     if status.health in ("starting", "crashed"):
         return ()
     network = LiveNetwork(inventory_of(status.state), facilities=EmulatedFacilities(status.state))

@@ -10,9 +10,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, note, print_json, say
 from orchestrator.errors import EnvironmentMissing, InputError
+from orchestrator.ui.live import LiveSource
+from orchestrator.ui.saved import BundleSource
+from orchestrator.ui.server import place, serve
 
 _NEEDED = ("starlette", "uvicorn")
 
@@ -69,9 +73,6 @@ def page(
         raise EnvironmentMissing(
             f"{' and '.join(missing)} not installed; pip install 'p4-offload-orchestrator[ui]'"
         )
-    from orchestrator.ui.live import LiveSource
-    from orchestrator.ui.saved import BundleSource
-    from orchestrator.ui.server import place, serve
 
     if bundle is not None and (network or write):
         raise InputError(

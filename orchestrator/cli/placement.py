@@ -5,18 +5,25 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.output import Json, note, print_json, print_table, rate, say, warn
 from orchestrator.cli.working import Work
+from orchestrator.compile import CompileRequest, compile_graph
 from orchestrator.errors import InputError
+from orchestrator.graph import load_graph
 from orchestrator.model.plan import Core
-
-if TYPE_CHECKING:
-    from orchestrator.placement.cpsat import Limits
-    from orchestrator.placement.problem import Solution
+from orchestrator.placement.chains import is_chains_file, load_chains
+from orchestrator.placement.cpsat import Limits
+from orchestrator.placement.measure import report
+from orchestrator.placement.model import Options
+from orchestrator.placement.problem import Solution
+from orchestrator.placement.resources import Network
+from orchestrator.placement.solve import check_objectives, solve
+from orchestrator.placement.topologies import resolve_topology
+from orchestrator.presenters.compiled import plan_json
 
 GraphOrChains = Annotated[
     Path, typer.Argument(help="A service graph (graph.json), or a chains file (docs: lemur).")
@@ -69,8 +76,6 @@ def register(app: typer.Typer) -> None:
 
 def limits_of(time_limit: float, deterministic: bool) -> Limits:
     """The search's limits from the options."""
-    from orchestrator.placement.cpsat import Limits
-
     if time_limit <= 0:
         raise InputError(f"--time-limit {time_limit:g}: must be above 0")
     return Limits(seconds=time_limit, deterministic=deterministic)
@@ -78,8 +83,6 @@ def limits_of(time_limit: float, deterministic: bool) -> Limits:
 
 def objectives_of(text: str) -> tuple[str, ...]:
     """Checked objectives from a comma-separated list."""
-    from orchestrator.placement.solve import check_objectives
-
     return check_objectives([name.strip() for name in text.split(",") if name.strip()])
 
 
@@ -93,12 +96,6 @@ def place_command(
     as_json: Json = False,
 ) -> None:
     """Show where a graph would run, what that costs, and how good it is known to be."""
-    from orchestrator.compile import CompileRequest, compile_graph
-    from orchestrator.graph import load_graph
-    from orchestrator.placement.chains import is_chains_file
-    from orchestrator.placement.model import Options
-    from orchestrator.placement.topologies import resolve_topology
-
     options = Options(strategy, objectives_of(objective), limits_of(time_limit, deterministic))
     started = time.monotonic()
     if is_chains_file(graph):
@@ -118,8 +115,6 @@ def place_command(
     spent = time.monotonic() - started
     plan = result.plan
     if as_json:
-        from orchestrator.presenters.compiled import plan_json
-
         print_json(plan_json(result) | {"seconds": round(spent, 3)})
         return
     for warning in result.bundle.warnings:
@@ -146,13 +141,6 @@ def place_command(
 
 
 def _place_chains(path: Path, topology: str, options: object, as_json: bool) -> None:
-    from orchestrator.placement.chains import load_chains
-    from orchestrator.placement.measure import report
-    from orchestrator.placement.model import Options
-    from orchestrator.placement.resources import Network
-    from orchestrator.placement.solve import solve
-    from orchestrator.placement.topologies import resolve_topology
-
     assert isinstance(options, Options)
     loaded = load_chains(path)
     network = resolve_topology(topology or loaded.topology)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.output import Json, note, print_json, print_table, warn
 from orchestrator.errors import EnvironmentMissing, InputError, unknown
-
-if TYPE_CHECKING:
-    from orchestrator.profiles import RuntimeProfile, SwitchProfile
+from orchestrator.nfs.base import known_types
+from orchestrator.profiles import RuntimeProfile, SwitchProfile, dumped
+from orchestrator.profiling.servers import measure_runtime
+from orchestrator.profiling.switches import measure_switch
+from orchestrator.runtimes import known_runtimes
+from orchestrator.targets import known_targets, lookup
 
 
 def register(app: typer.Typer) -> None:
@@ -44,13 +47,6 @@ def profile(
     Placement plans with the profiles that are shipped, or with those of the folder that the environment
     variable ORCHESTRATOR_PROFILES names.
     """
-    from orchestrator.nfs.base import known_types
-    from orchestrator.profiles import dumped
-    from orchestrator.profiling.servers import measure_runtime
-    from orchestrator.profiling.switches import measure_switch
-    from orchestrator.runtimes import known_runtimes
-    from orchestrator.targets import known_targets, lookup
-
     targets = tuple(t for t in known_targets() if lookup(t).engine is not None)
     profiled = (*known_types(), *known_runtimes(), *targets)
     wanted = names or [*known_runtimes(), *targets]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.networks import find_network
+from orchestrator.clients.words import as_told
+from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.presenters.tables import TablesSource
+from orchestrator.observation.sessions import at_address
+from orchestrator.presenters.tables import TablesSource, target_in
 
 Address = Annotated[
     str,
@@ -22,10 +22,6 @@ DeviceId = Annotated[int, typer.Option("--device-id", help="With --address: its 
 
 def target_of(switch: str, network: str, address: str, device_id: int) -> TablesSource:
     """The switch that the options name."""
-    from orchestrator.clients.words import as_told
-    from orchestrator.observation.sessions import at_address
-    from orchestrator.presenters.tables import TablesSource, target_in
-
     if address:
         return TablesSource(switch, at_address(switch, address, device_id), {}, None, as_told)
     return target_in(find_network(network), switch)

@@ -7,12 +7,14 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from orchestrator.bundle.codec import dump
 from orchestrator.cli.output import note, say, warn
-
-if TYPE_CHECKING:
-    from orchestrator.deployment.recompile import Recompiled
+from orchestrator.compile import MOST_CLASSES
+from orchestrator.deployment.recompile import Recompiled, Recompiler
+from orchestrator.errors import ReportedError
+from orchestrator.files import write_whole
+from orchestrator.placement.topologies import resolve_topology
 
 INTERVAL_S = 0.2
 
@@ -21,13 +23,6 @@ def follow(
     graph: Path, topology: str, output: Path | None, max_classes: int | None, as_json: bool
 ) -> None:
     """Compile, and again whenever a file changes, until Ctrl-C."""
-    from orchestrator.bundle.codec import dump
-    from orchestrator.compile import MOST_CLASSES
-    from orchestrator.deployment.recompile import Recompiler
-    from orchestrator.errors import ReportedError
-    from orchestrator.files import write_whole
-    from orchestrator.placement.topologies import resolve_topology
-
     compiler = Recompiler(
         graph, resolve_topology(topology), max_classes=max_classes or MOST_CLASSES
     )

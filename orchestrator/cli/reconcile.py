@@ -8,22 +8,30 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator import units
+from orchestrator.attachment.restarting import restarter_of
 from orchestrator.cli.crowds import MOST, first_lines, first_rows
-from orchestrator.cli.networks import NetworkArgument, NetworkName, find_network, said
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkArgument, NetworkName, said
 from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
+from orchestrator.clients.words import Ports, entity_words
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.operations import shortcomings
+from orchestrator.deployment.presence import check_known, look
+from orchestrator.deployment.reconcile import DeviceDrift, Drift
+from orchestrator.deployment.reconciling import inspect
+from orchestrator.deployment.reconciling import reconcile as repair
+from orchestrator.emulation.facilities import facilities_of
 from orchestrator.errors import DeploymentError, InputError, SwitchError
-
-if TYPE_CHECKING:
-    from orchestrator.clients.words import Ports
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.deployment.reconcile import DeviceDrift, Drift
-    from orchestrator.model.topology import Topology
-    from orchestrator.upkeep.events import Event
+from orchestrator.model.topology import Topology
+from orchestrator.observation.ports import ports_of_all
+from orchestrator.observation.telemetry import log
+from orchestrator.upkeep.events import Event, Repaired
+from orchestrator.upkeep.keeper import NetworkKeeper
 
 _KINDS = ("inserted", "modified", "deleted")
 _SIGNS = {"add": "+", "change": "~", "delete": "-", "foreign": "?"}
@@ -82,11 +90,6 @@ def reconcile(
     With --watch dead workers are started again where that can be done from here, and graphs are placed
     anew around what is lost, as `whatif --live NETWORK --fail` shows; a JSON line tells each event.
     """
-    from orchestrator.deployment.operations import shortcomings
-    from orchestrator.deployment.presence import check_known, look
-    from orchestrator.deployment.reconciling import inspect
-    from orchestrator.deployment.reconciling import reconcile as repair
-
     if watch and dry_run:
         raise InputError("--watch and --dry-run do not go together")
     interval_s = units.seconds(interval, "--interval", _SHORTEST_S, _LONGEST_S)
@@ -120,12 +123,6 @@ def reconcile(
 
 def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_json: bool) -> None:
     """Until Ctrl-C."""
-    from orchestrator.attachment.restarting import restarter_of
-    from orchestrator.emulation.facilities import facilities_of
-    from orchestrator.observation.telemetry import log
-    from orchestrator.upkeep.events import Repaired
-    from orchestrator.upkeep.keeper import NetworkKeeper
-
     note(
         f"watching {live.name}; what has not answered for {interval_s:g} s is down; Ctrl-C ends it"
     )
@@ -155,8 +152,6 @@ def _keep(live: LiveNetwork, interval_s: float, limit: int, *, prune: bool, as_j
 
 
 def _event_json(event: Event, topology: Topology) -> dict[str, object]:
-    from orchestrator.upkeep.events import Repaired
-
     if isinstance(event, Repaired):
         return {"event": "repair", **_as_json(event.drift, topology)}
     return event.fields()
@@ -202,8 +197,6 @@ def _show_crowd(drifted: Sequence[DeviceDrift], done: str) -> None:
 def _show_devices(
     drifted: Sequence[DeviceDrift], topology: Topology, limit: int, done: str
 ) -> None:
-    from orchestrator.observation.ports import ports_of_all
-
     ports = ports_of_all(topology)
     for device in drifted:
         changes = list(_changes(device, ports[device.device], limit))
@@ -227,8 +220,6 @@ def _show_devices(
 
 
 def _changes(device: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, object]]:
-    from orchestrator.clients.words import entity_words
-
     if device.schema is None:
         return []
     shown: list[dict[str, object]] = []
@@ -244,8 +235,6 @@ def _changes(device: DeviceDrift, ports: Ports, limit: int) -> list[dict[str, ob
 
 
 def _as_json(drift: Drift, topology: Topology) -> dict[str, object]:
-    from orchestrator.observation.ports import ports_of_all
-
     ports = ports_of_all(topology)
     return {
         "drifted": bool(drift),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.working import Work
+from orchestrator.deployment import adoption, recovery
+from orchestrator.deployment.interrupts import held_interrupts
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.operations import shortcomings
+from orchestrator.deployment.presence import check_known, look
+from orchestrator.deployment.recovery import changing
+from orchestrator.deployment.sources import to_deploy
 from orchestrator.errors import DeploymentError, InputError
-
-if TYPE_CHECKING:
-    from orchestrator.deployment.live import LiveNetwork
 
 _EXAMPLES = (
     "Examples: orchestrator recover --network leaf-spine --- orchestrator recover --adopt graph.json "
@@ -54,10 +59,6 @@ def recover(
     When devices have graphs in force that the journal does not know, it was lost: --adopt takes one back
     into it and changes no device, --forget removes them from the devices.
     """
-    from orchestrator.deployment import recovery
-    from orchestrator.deployment.operations import shortcomings
-    from orchestrator.deployment.presence import check_known, look
-
     if adopt is not None and forget:
         raise InputError("--adopt and --forget do not go together: adopt first, forget the rest")
     if yes and not forget:
@@ -102,10 +103,6 @@ def recover(
 
 
 def _adopt(live: LiveNetwork, file: Path, as_json: bool) -> None:
-    from orchestrator.deployment import adoption
-    from orchestrator.deployment.recovery import changing
-    from orchestrator.deployment.sources import to_deploy
-
     source, _ = to_deploy(file)
     with changing(live, note=warn) as lead:
         adopted = adoption.adopt(source, live, lead).bundle
@@ -129,10 +126,6 @@ def _adopt(live: LiveNetwork, file: Path, as_json: bool) -> None:
 
 
 def _forget(live: LiveNetwork, yes: bool, as_json: bool) -> None:
-    from orchestrator.deployment import adoption
-    from orchestrator.deployment.interrupts import held_interrupts
-    from orchestrator.deployment.recovery import changing
-
     with changing(live, note=warn):
         strays = adoption.strays(live)
         waiting: tuple[str, ...] = ()

@@ -8,8 +8,14 @@ from typing import Any
 
 from orchestrator.cli.output import print_json, print_table, say
 from orchestrator.cli.working import COMPILING, Work
+from orchestrator.compile import MOST_CLASSES, CompileRequest, compile_graph
 from orchestrator.errors import DoesNotFit
 from orchestrator.fitting.picture import draw_stages
+from orchestrator.graph import load_graph
+from orchestrator.placement.resources import Network
+from orchestrator.placement.topologies import resolve_topology
+from orchestrator.presenters.stages import check_has_chips, stages_json
+from orchestrator.targets.pipelines import SHIPPED
 
 _BY_NF = ("stages", "tcam", "sram", "map_ram", "hash_bits", "logical_tables")
 
@@ -18,13 +24,6 @@ def show_stages(
     graph: Path, topology: str, max_classes: int | None, plot: Path | None, as_json: bool
 ) -> None:
     """Print it, and draw it; DoesNotFit at the end, where it does not fit."""
-    from orchestrator.compile import MOST_CLASSES, CompileRequest, compile_graph
-    from orchestrator.graph import load_graph
-    from orchestrator.placement.resources import Network
-    from orchestrator.placement.topologies import resolve_topology
-    from orchestrator.presenters.stages import check_has_chips, stages_json
-    from orchestrator.targets.pipelines import SHIPPED
-
     loaded, there = load_graph(graph), resolve_topology(topology)
     check_has_chips(there)
     request = CompileRequest(

@@ -7,24 +7,34 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import (
-    NetworkArgument,
-    NetworkName,
-    name_of,
-    networks_here,
-    only,
-    said,
-)
+from orchestrator.attachment.restarting import restart_worker
+from orchestrator.cli.memory import start_network
+from orchestrator.cli.networks import name_of, networks_here, only
+from orchestrator.cli.options import NetworkArgument, NetworkName, said
 from orchestrator.cli.output import Json, note, print_json, say, warn
+from orchestrator.deployment.access import Access
+from orchestrator.deployment.live import journal_of, new_journal
+from orchestrator.emulation import list_networks, net_down, net_up, restart
+from orchestrator.emulation.commands import emulated
+from orchestrator.emulation.state import load_handle
 from orchestrator.errors import InputError, NetworkError, StoreError
+from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.network.registry import is_attached, is_in_memory
+from orchestrator.placement.topologies import resolve_topology
+from orchestrator.simulation.control import stop
+from orchestrator.simulation.hosts import Hosts
+from orchestrator.targets import AUTO
 
-net_app = typer.Typer(
-    help="Networks: run a topology (Mininet), or attach one that runs already.",
-    no_args_is_help=True,
-)
+
+def register(net: typer.Typer) -> None:
+    """Add this module's commands to those on networks."""
+    net.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")(up)
+    net.command("down", epilog="Example: orchestrator net down leaf-spine")(down)
+    net.command("restart", epilog="Example: orchestrator net restart server1.1 -n leaf-spine")(
+        restart_command
+    )
 
 
-@net_app.command("up", epilog="Example: orchestrator net up leaf-spine --switch softswitch")
 def up(
     topology: Annotated[str, typer.Argument(help="A topology file, or a shipped one's name.")],
     switch: Annotated[
@@ -65,12 +75,6 @@ def up(
             raise InputError("--cle: workers of a network in memory have no rings")
         _up_in_memory(topology, switch, name, tcp, as_json)
         return
-    from orchestrator.deployment.access import Access
-    from orchestrator.deployment.live import new_journal
-    from orchestrator.emulation import net_down, net_up
-    from orchestrator.emulation.commands import emulated
-    from orchestrator.placement.topologies import resolve_topology
-    from orchestrator.targets import AUTO
 
     ways = (AUTO, *emulated())
     switch = switch or AUTO
@@ -106,9 +110,6 @@ def up(
 
 
 def _up_in_memory(topology: str, switch: str, name: str, tcp: bool, as_json: bool) -> None:
-    from orchestrator.cli.memory import start_network
-    from orchestrator.placement.topologies import resolve_topology
-
     if switch or tcp:
         option = f"--switch {switch}" if switch else "--tcp"
         raise InputError(
@@ -127,16 +128,8 @@ def _up_in_memory(topology: str, switch: str, name: str, tcp: bool, as_json: boo
     )
 
 
-@net_app.command("down", epilog="Example: orchestrator net down leaf-spine")
 def down(name: NetworkArgument = "", network: NetworkName = "", as_json: Json = False) -> None:
     """Stop a network and remove all that it made."""
-    from orchestrator.deployment.live import journal_of
-    from orchestrator.emulation import net_down
-    from orchestrator.emulation.state import load_handle
-    from orchestrator.network.inventory import load_inventory
-    from orchestrator.network.registry import is_attached, is_in_memory
-    from orchestrator.simulation.control import stop
-
     name = name_of(said(name, network))
     if name and is_attached(name):
         raise NetworkError(
@@ -158,19 +151,12 @@ def down(name: NetworkArgument = "", network: NetworkName = "", as_json: Json = 
         say(f"network {name} is down")
 
 
-@net_app.command("restart", epilog="Example: orchestrator net restart server1.1 -n leaf-spine")
 def restart_command(
     device: Annotated[str, typer.Argument(help="A switch (leaf1) or worker (server1.1).")],
     network: NetworkName = "",
     as_json: Json = False,
 ) -> None:
     """Start a switch or worker again, empty; `orchestrator reconcile` gives it what it had."""
-    from orchestrator.attachment.restarting import restart_worker
-    from orchestrator.emulation import restart
-    from orchestrator.network.inventory import load_inventory
-    from orchestrator.network.registry import is_attached, is_in_memory
-    from orchestrator.simulation.hosts import Hosts
-
     name = name_of(network) or only(networks_here())
     if is_in_memory(name):
         Hosts(load_inventory(name).hosts).restart(device)
@@ -186,8 +172,4 @@ def restart_command(
 
 def _started() -> str:
     """The only network that `net up` has started, whether it came up or not."""
-    from orchestrator.emulation import list_networks
-    from orchestrator.network.inventory import list_inventories
-    from orchestrator.network.registry import is_in_memory
-
     return only([*list_networks(), *filter(is_in_memory, list_inventories())])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.crowds import MOST, All, Only, chosen, crowd, first_lines, first_rows
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
-
-if TYPE_CHECKING:
-    from orchestrator.presenters.load import NetworkLoad
-    from orchestrator.presenters.status import NetworkNow
+from orchestrator.deployment.following import FOLLOWING
+from orchestrator.deployment.operations import shortcomings
+from orchestrator.deployment.presence import check_known
+from orchestrator.presenters.conditions import device_badness, device_words, links_amiss
+from orchestrator.presenters.load import NetworkLoad, load_json, load_over
+from orchestrator.presenters.status import NetworkNow, cores_of, look_at, status_json
+from servernf.wire.buckets import MOST_SPACES
 
 
 def register(app: typer.Typer) -> None:
@@ -45,10 +49,6 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the devices, the deployed graphs, and the counters of their workers that have counted."""
-    from orchestrator.deployment.presence import check_known
-    from orchestrator.presenters.load import load_json, load_over
-    from orchestrator.presenters.status import look_at, status_json
-
     live = find_network(network)
     wanted = chosen(device, live.inventory.devices)
     seen = look_at(live, wanted, graph)
@@ -63,11 +63,6 @@ def status(
 
 
 def _print(seen: NetworkNow, *, everything: bool) -> None:
-    from orchestrator.deployment.following import FOLLOWING
-    from orchestrator.presenters.conditions import device_badness, device_words, links_amiss
-    from orchestrator.presenters.status import cores_of
-    from servernf.wire.buckets import MOST_SPACES
-
     _warn(seen, everything)
     inventory = seen.network.inventory
     badness = {
@@ -179,8 +174,6 @@ def _share(of: float | None) -> str:
 
 def _warn(seen: NetworkNow, everything: bool) -> None:
     """What is lacking, unfinished or owed."""
-    from orchestrator.deployment.operations import shortcomings
-
     live = seen.network
     leader = live.journal.leader()  # before the change: whoever has ended it leads no longer
     unfinished, cordoned = live.journal.intent(), live.journal.cordoned()

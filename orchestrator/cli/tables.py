@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.live import Live
 
-from orchestrator.cli.networks import NetworkName
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, console, print_json, print_table, say, table_of
 from orchestrator.cli.reading import Address, DeviceId, live_of, target_of
+from orchestrator.clients.p4info import Schema
+from orchestrator.clients.words import action_words, key_words, segment_of
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from orchestrator.clients.p4info import Schema
-    from orchestrator.observation.rows import Filter, Row
-    from orchestrator.presenters.tables import TablesSource
+from orchestrator.observation.matching import parse_matches
+from orchestrator.observation.rows import (
+    Filter,
+    Row,
+    chosen_tables,
+    compare,
+    counts,
+    difference_json,
+    sort_rows,
+    with_rates,
+)
+from orchestrator.observation.sessions import read_rows
+from orchestrator.observation.views import should_be
+from orchestrator.presenters.tables import (
+    TablesSource,
+    coverage_json,
+    not_installed,
+    rows_json,
+    rows_of,
+    schema_of,
+)
 
 _EXAMPLES = (
     "Examples: orchestrator tables leaf1 acl.ipv4 --hit --- "
@@ -99,10 +119,6 @@ def tables(
 
     Only reads: a running controller stays the switch's primary. Works on every P4Runtime switch.
     """
-    from orchestrator.observation.matching import parse_matches
-    from orchestrator.observation.rows import Filter, chosen_tables, sort_rows
-    from orchestrator.presenters.tables import not_installed, rows_json, rows_of, schema_of
-
     if sum((watch, diff, coverage)) > 1:
         raise InputError("--watch, --diff and --coverage do not go together")
     if as_csv and (as_json or watch or diff):
@@ -139,7 +155,6 @@ def tables(
 def _targets(switch: str, network: str, address: str, device_id: int) -> list[TablesSource]:
     if switch != "all" or address:
         return [target_of(switch, network, address, device_id)]
-    from orchestrator.cli.networks import find_network
 
     live = find_network(network)
     return [target_of(name, live.name, "", 0) for name in live.topology.switches]
@@ -154,11 +169,6 @@ def _view(
     limit: int,
     empty_too: bool,
 ) -> Group:
-    from rich.console import Group
-
-    from orchestrator.clients.words import action_words, key_words, segment_of
-    from orchestrator.observation.rows import sort_rows
-
     parts: list[object] = []
     rated = any(row.rate is not None for row in rows)
     for target in targets:
@@ -202,7 +212,6 @@ def _print_csv(
         *("device", "table", "segment", "match", "action", "priority"),
         *("graph", "nf", "rule", "packets", "bytes"),
     )
-    from orchestrator.presenters.tables import rows_json
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
@@ -221,13 +230,6 @@ def _watch(
     count: int,
     as_json: bool,
 ) -> None:
-    import json
-
-    from rich.live import Live
-
-    from orchestrator.observation.rows import counts, sort_rows, with_rates
-    from orchestrator.presenters.tables import rows_json, rows_of
-
     before: dict[str, dict[object, int]] = {}
     read_at = 0.0
 
@@ -265,10 +267,6 @@ def _watch(
 def _diff(
     targets: Sequence[TablesSource], schemas: dict[str, Schema], names: set[str], as_json: bool
 ) -> None:
-    from orchestrator.observation.rows import compare, difference_json
-    from orchestrator.observation.sessions import read_rows
-    from orchestrator.observation.views import should_be
-
     deployed = live_of(targets[0], "--diff").journal.deployed()
     differences: list[dict[str, object]] = []
     for target in targets:
@@ -317,8 +315,6 @@ def _coverage(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    from orchestrator.presenters.tables import coverage_json
-
     covered: dict[str, Any] = coverage_json(rows, absent)
     if as_json:
         print_json(covered)

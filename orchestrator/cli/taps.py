@@ -7,15 +7,14 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.errors import StoreError
-
-if TYPE_CHECKING:
-    from orchestrator.verification.taps import Ends
+from orchestrator.verification import keys, tapping
+from orchestrator.verification.taps import Ends, TapWatcher, compare, read
 
 TapFile = Annotated[Path, typer.Argument(help="What `verify tap` has written at an end.")]
 
@@ -46,9 +45,6 @@ def tap_command(
     With segmentation offload a host's tap sees larger frames than its network: switch it off there
     (ethtool -K IF tso off gso off gro off).
     """
-    from orchestrator.verification import keys, tapping
-    from orchestrator.verification.taps import TapWatcher
-
     key = keys.sampling_key(tap_key, "--tap-key")
     stopped: list[int] = []
     until = time.monotonic() + seconds if seconds else float("inf")
@@ -101,8 +97,6 @@ def ends_command(
 
     Exit code 1 when something contradicts the bound. Delays are by the clocks of both ends.
     """
-    from orchestrator.verification.taps import compare, read
-
     taps = {path: read(path) for path in (one, other)}
     ways = {
         f"{a} -> {b}": compare(taps[a], taps[b], loss_bound, round(settle * 1e6))

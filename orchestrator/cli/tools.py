@@ -9,10 +9,22 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.cli.reading import Address, DeviceId, target_of
 from orchestrator.errors import InputError
+from orchestrator.observation.capture import capture as run
+from orchestrator.observation.capture import places
+from orchestrator.observation.pcapng import PcapngWriter
+from orchestrator.observation.shell import (
+    GUARD_ELECTION_ID,
+    READER_ELECTION_ID,
+    run_shell,
+    shell_argv,
+    shell_environment,
+    writer_election_id,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -44,15 +56,6 @@ def shell(
     Its environment is made on first use. The pipeline is never pushed: entries stay as they are.
     With --json the command line is printed, and not run.
     """
-    from orchestrator.observation.shell import (
-        GUARD_ELECTION_ID,
-        READER_ELECTION_ID,
-        run_shell,
-        shell_argv,
-        shell_environment,
-        writer_election_id,
-    )
-
     target = target_of(switch, network, address, device_id)
     client = target.client
     if write and target.live is not None:
@@ -109,10 +112,6 @@ def capture(
     SWITCH alone takes all its ports, SERVER alone all its cores. In front of an NF, the frames on
     the service paths that lead through it.
     """
-    from orchestrator.observation.capture import capture as run
-    from orchestrator.observation.capture import places
-    from orchestrator.observation.pcapng import PcapngWriter
-
     to_stdout = str(output) == "-"
     if to_stdout and (as_json or sys.stdout.isatty()):
         raise InputError("say where to: --output FILE (or pipe it: ... -o - | wireshark -k -i -)")

@@ -5,23 +5,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
 
 from orchestrator.cli.crowds import MOST, crowd, first_rows
 from orchestrator.cli.output import rate, table_of
-from orchestrator.observation.load import core_loads, switch_loads
+from orchestrator.model.topology import Topology
+from orchestrator.observation.health import DeviceReading, Reading
+from orchestrator.observation.liveness import Condition
+from orchestrator.observation.load import CoreLoad, core_loads, switch_loads
 from orchestrator.observation.slo import TrafficState, traffic_states
 from orchestrator.presenters.conditions import badness, condition_words, links_amiss
 from orchestrator.presenters.top import TableFullness, dropped_by_nfs, drops_of, frames_of, fullest
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
-
-    from orchestrator.model.topology import Topology
-    from orchestrator.observation.health import DeviceReading, Reading
-    from orchestrator.observation.liveness import Condition
-    from orchestrator.observation.load import CoreLoad
 
 _FULL = 0.8
 _SHOWN_TABLES = 12
@@ -33,8 +29,6 @@ def screen_of(
     network: str, topology: Topology, now: Reading, before: Reading | None, everything: bool
 ) -> Group:
     """The tables; `everything`: also of hundreds of devices each one."""
-    from rich.console import Group
-
     clock = time.strftime("%H:%M:%S", time.localtime(now.at))
     tables = [
         _graphs(f"{network} at {clock}: graphs", traffic_states(now, before), everything),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.networks import NetworkName, find_network
-from orchestrator.cli.output import Json, note, print_json, print_table, say, warn
-
-if TYPE_CHECKING:
-    from orchestrator.observation.tracing import Traced
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
+from orchestrator.cli.output import Json, clock_words, note, print_json, print_table, say, warn
+from orchestrator.files import write_whole
+from orchestrator.observation.frames import between_hosts, frame_text
+from orchestrator.observation.pcapng import OUTBOUND, PcapngWriter
+from orchestrator.observation.tracing import Traced, reported, trace_packet
+from orchestrator.presenters.packets import traced_json
 
 
 def register(app: typer.Typer) -> None:
@@ -42,12 +45,6 @@ def trace(
     Exit code 1 when they disagree. Needs the graph's sampling rate above 0; and on BMv2,
     which knows no roles, no other controller beside it.
     """
-    from orchestrator.files import write_whole
-    from orchestrator.observation.frames import between_hosts
-    from orchestrator.observation.pcapng import OUTBOUND, PcapngWriter
-    from orchestrator.observation.tracing import trace_packet
-    from orchestrator.presenters.packets import traced_json
-
     live = find_network(network)
 
     def make(identification: int) -> bytes:
@@ -72,10 +69,6 @@ def trace(
 
 
 def _print(traced: Traced, source: str) -> None:
-    from orchestrator.cli.output import clock_words
-    from orchestrator.observation.frames import frame_text
-    from orchestrator.observation.tracing import reported
-
     say(
         f"{source} sent {_plain(frame_text(traced.frame).summary)} "
         f"(graph {traced.graph}, label {traced.label:#010x})"

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from orchestrator.bundle.codec import read as read_bundle
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
+from orchestrator.cli.verify import digest_of, public_of
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.verification.intended import Intended
-    from orchestrator.verification.trajectories import Trajectory
-    from orchestrator.verification.verdicts import Judged
+from orchestrator.placement.topologies import resolve_topology
+from orchestrator.verification import keys
+from orchestrator.verification.cle.archive import bundles
+from orchestrator.verification.cle.seals import read_heads
+from orchestrator.verification.evidence import told
+from orchestrator.verification.intended import Intended, intended
+from orchestrator.verification.manifest import check as check_manifest
+from orchestrator.verification.manifest import read
+from orchestrator.verification.trajectories import Trajectory, picture, trajectories, words
+from orchestrator.verification.verdicts import Judged, asked, judge
 
 Folder = Annotated[Path, typer.Argument(help="The CLE's folder, or a copy of it.")]
 CleKey = Annotated[Path, typer.Option("--cle", help="The CLE's public key.")]
@@ -61,10 +68,6 @@ def trajectories_command(
     as_json: Json = False,
 ) -> None:
     """The ways of watched packets, as the points told them, in the order of the chain."""
-    from orchestrator.cli.verify import public_of
-    from orchestrator.verification.evidence import told
-    from orchestrator.verification.trajectories import picture, trajectories
-
     wanted = _label(label)
     meant = _intended(_bundles(folder, bundle), topology)
     shown = [
@@ -99,27 +102,18 @@ def check(
 
     First the log itself is looked at, and the manifest's signatures: nothing is judged by others.
     """
-    from orchestrator.cli.verify import digest_of
-    from orchestrator.verification import keys
-    from orchestrator.verification.cle.seals import read_heads
-    from orchestrator.verification.evidence import told
-    from orchestrator.verification.manifest import check as check_manifest
-    from orchestrator.verification.manifest import read
-    from orchestrator.verification.trajectories import trajectories
-    from orchestrator.verification.verdicts import asked, judge
-
     signed = read(manifest)
     check_manifest(signed, None, None)
     agreed = signed.manifest
-    bundles = _bundles(folder, bundle)
-    if agreed.references.bundle not in map(digest_of, bundles):
+    paths = _bundles(folder, bundle)
+    if agreed.references.bundle not in map(digest_of, paths):
         raise InputError(f"--bundle: none is the one that {manifest} refers to")
     key = keys.sampling_key(sampling_key, "--sampling-key")
     if keys.commitment(key) != agreed.sampling.key:
         raise InputError(f"--sampling-key {sampling_key}: is not the one of {manifest}")
     heads = [head for path in kept or () for head in read_heads(path)]
     evidence = told(folder, agreed.roles.cle, heads)
-    meant = _intended(bundles, topology, agreed.graph if bundle is None else "")
+    meant = _intended(paths, topology, agreed.graph if bundle is None else "")
     if meant.graph != agreed.graph:
         raise InputError(f"--bundle: is of '{meant.graph}', the manifest of '{agreed.graph}'")
     watched = asked(trajectories(evidence.records), agreed, key, round(settle * 1e6))
@@ -165,21 +159,15 @@ def _print(judged: Judged) -> None:
 
 
 def _bundles(folder: Path, given: list[Path] | None) -> list[Path]:
-    from orchestrator.verification.cle.archive import bundles
-
     paths = given or bundles(folder)
     if not paths:
         raise InputError(f"--bundle: none is given, and {folder} has none (verify cle archive)")
     return paths
 
 
-def _intended(bundles: Sequence[Path], topology: str, graph: str = "") -> Intended:
+def _intended(paths: Sequence[Path], topology: str, graph: str = "") -> Intended:
     """What bundles mean: all of them, or those of a graph."""
-    from orchestrator.bundle.codec import read as read_bundle
-    from orchestrator.placement.topologies import resolve_topology
-    from orchestrator.verification.intended import intended
-
-    read_bundles = [read_bundle(path).bundle for path in bundles]
+    read_bundles = [read_bundle(path).bundle for path in paths]
     read_bundles = [bundle for bundle in read_bundles if bundle.graph == (graph or bundle.graph)]
     if len({bundle.graph for bundle in read_bundles}) > 1:
         raise InputError("--bundle: bundles of one graph are expected")
@@ -194,8 +182,6 @@ def _label(text: str) -> int | None:
 
 
 def _json(trajectory: Trajectory, meant: Intended) -> dict[str, object]:
-    from orchestrator.verification.trajectories import words
-
     return {
         "label": f"{trajectory.packet[0]:#010x}",
         "ingress_us": trajectory.packet[1],

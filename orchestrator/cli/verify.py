@@ -8,9 +8,19 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.bundle.codec import read as read_bundle
 from orchestrator.cli.output import Json, print_json, say
 from orchestrator.errors import InputError
 from orchestrator.files import read_regular, write_whole
+from orchestrator.graph import load_graph
+from orchestrator.verification import keys, manifest
+from orchestrator.verification.keys import (
+    commitment,
+    new_private,
+    new_sampling_key,
+    public_key,
+    public_text,
+)
 
 verify_app = typer.Typer(help="Show that the network does what was agreed.", no_args_is_help=True)
 manifest_app = typer.Typer(
@@ -31,8 +41,6 @@ BundleFile = Annotated[
 @key_app.command("new", epilog="Example: orchestrator verify key new customer.pem")
 def key_new(file: NewFile, as_json: Json = False) -> None:
     """A signing key (Ed25519, 0600), and its public key in FILE with the suffix .pub."""
-    from orchestrator.verification.keys import new_private, public_text
-
     public = public_text(new_private(file))
     if as_json:
         print_json({"key": str(file), "public": public})
@@ -46,8 +54,6 @@ def key_sampling(file: NewFile, as_json: Json = False) -> None:
 
     What is printed is its commitment, which stands in the manifest.
     """
-    from orchestrator.verification.keys import commitment, new_sampling_key
-
     committed = commitment(new_sampling_key(file))
     if as_json:
         print_json({"key": str(file), "commitment": committed})
@@ -73,10 +79,6 @@ def manifest_new(
     as_json: Json = False,
 ) -> None:
     """Write a manifest with what is usual, to be edited and signed by both."""
-    from orchestrator.bundle.codec import read as read_bundle
-    from orchestrator.graph import load_graph
-    from orchestrator.verification import keys, manifest
-
     roles = manifest.Roles(
         customer=public_of(customer), provider=public_of(provider), cle=public_of(cle_key)
     )
@@ -108,8 +110,6 @@ def manifest_sign(
     as_json: Json = False,
 ) -> None:
     """Add a signature; the other one stays, unless the manifest has changed since."""
-    from orchestrator.verification import keys, manifest
-
     signed = manifest.sign(manifest.read(file), role, keys.private_key(key, "--key"))
     write_whole(file, signed.text())
     if as_json:
@@ -127,10 +127,6 @@ def manifest_check(
     file: ManifestFile, graph: GraphFile = None, bundle: BundleFile = None, as_json: Json = False
 ) -> None:
     """Report everything that is wrong at once: terms, signatures, and against graph and bundle."""
-    from orchestrator.bundle.codec import read as read_bundle
-    from orchestrator.graph import load_graph
-    from orchestrator.verification import manifest
-
     signed = manifest.read(file)
     service_graph = None if graph is None else load_graph(graph).graph
     packed = None if bundle is None else read_bundle(bundle).bundle
@@ -146,8 +142,6 @@ def manifest_check(
 
 def public_of(path: Path) -> str:
     """The public key of a file."""
-    from orchestrator.verification.keys import public_key
-
     text = read_regular(path, str(path), 1 << 12).decode("ascii", "replace").strip()
     public_key(text, str(path))
     return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,14 +33,17 @@ from orchestrator.cli.placement import (
     objectives_of,
 )
 from orchestrator.errors import InputError
-
-if TYPE_CHECKING:
-    from orchestrator.observation.load import CoreLoad
-    from orchestrator.placement.topologies import HostDemand
-    from orchestrator.presenters.live_case import LiveCase
-    from orchestrator.whatif.cases import Settings
-    from orchestrator.whatif.run import ScenarioOutcome
-    from orchestrator.whatif.scenarios import Case, Scenario
+from orchestrator.graph import load_graph
+from orchestrator.nfs.files import parse_json, read_text
+from orchestrator.observation.load import CoreLoad
+from orchestrator.placement.chains import is_chains_file, load_chains
+from orchestrator.placement.topologies import HostDemand, resolve_topology, topohub
+from orchestrator.presenters.live_case import LiveCase, live_case
+from orchestrator.presenters.whatif import outcomes_json, planned_case, scenarios_of
+from orchestrator.whatif.cases import Settings
+from orchestrator.whatif.plots import draw
+from orchestrator.whatif.run import ScenarioOutcome, capacity_end, run_dask, run_local
+from orchestrator.whatif.scenarios import Case, Scenario, parse_rate, with_demands
 
 Graphs = Annotated[
     list[Path] | None,
@@ -141,8 +144,6 @@ def whatif(
         _check_alone(live, others)
         foresee_failures(live, fail or [], fail_each, as_json)
         return
-    from orchestrator.presenters.whatif import outcomes_json, scenarios_of
-    from orchestrator.whatif.cases import Settings
 
     start = _start(graphs, topology, live, interval, measure=not planned_rates)
     case = start.case
@@ -164,8 +165,6 @@ def whatif(
         )
     files: list[str] = []
     if plot is not None:
-        from orchestrator.whatif.plots import draw
-
         files = [str(path) for path in draw(case, outcomes, plot)]
     if as_json:
         print_json(outcomes_json(start, outcomes, interrupted=bool(left)) | {"plots": files})
@@ -191,8 +190,6 @@ def _run(
     case: Case, scenarios: Sequence[Scenario], settings: Settings, processes: int, dask: str
 ) -> list[ScenarioOutcome]:
     """The outcomes, with a bar as they come; fewer than scenarios after Ctrl-C."""
-    from orchestrator.whatif.run import run_dask, run_local
-
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -216,13 +213,6 @@ def _start(
     graphs: Sequence[Path], topology: str, live: str, interval: float, *, measure: bool
 ) -> LiveCase:
     """What is examined; live also where its tasks run now."""
-    from orchestrator.graph import load_graph
-    from orchestrator.placement.chains import is_chains_file, load_chains
-    from orchestrator.placement.topologies import resolve_topology
-    from orchestrator.presenters.live_case import LiveCase, live_case
-    from orchestrator.presenters.whatif import planned_case
-    from orchestrator.whatif.scenarios import Case
-
     chains = [path for path in graphs if is_chains_file(path)]
     if chains and (len(graphs) > 1 or live):
         raise InputError("whatif takes either one chains file or service graphs")
@@ -241,10 +231,6 @@ def _start(
 
 
 def _with_demands(case: Case, text: str, largest: int) -> Case:
-    from orchestrator.nfs.files import parse_json, read_text
-    from orchestrator.placement.topologies import HostDemand, topohub
-    from orchestrator.whatif.scenarios import parse_rate, with_demands
-
     if text.startswith("topohub:"):
         matrix = topohub(text.removeprefix("topohub:"))[1]
         return with_demands(case, _largest(matrix, largest))
@@ -265,8 +251,6 @@ def _largest(demands: Sequence[HostDemand], count: int) -> Sequence[HostDemand]:
 def _print(
     outcomes: Sequence[ScenarioOutcome], files: Sequence[str], *, idle: bool = False
 ) -> None:
-    from orchestrator.whatif.run import capacity_end
-
     print_table(
         "What if",
         (

@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
 from orchestrator.cli.output import errors, note
 
 COMPILING = "compiling"
@@ -56,8 +58,6 @@ class Work:
             self._count += count
 
     def _bar(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
         if self._over.wait(_SILENT_S):
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

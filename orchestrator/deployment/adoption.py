@@ -20,6 +20,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.manifest import MANIFESTS, SamplingSecret
+from orchestrator.placement.resources import used_by
 from orchestrator.targets.pipelines import Pipelines
 
 
@@ -60,7 +61,6 @@ def _bundle(
     stray: Stray,
 ) -> Bundle:
     from orchestrator.compile import CompileRequest, compile_graph
-    from orchestrator.placement.resources import used_by
 
     topology, made = with_pipelines(network.topology, deployed), builds_of(deployed)
     if isinstance(source, Packed):

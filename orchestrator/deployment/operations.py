@@ -35,6 +35,7 @@ from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.manifest import new_manifest
 from orchestrator.model.plan import Core
+from orchestrator.placement.resources import used_by
 
 if TYPE_CHECKING:
     from orchestrator.placement.running import Moving
@@ -108,7 +109,6 @@ def prepare(
     `summary.full` is not empty when both versions do not fit at once: then it can only be deployed with
     `allow_interruption`.
     """
-    from orchestrator.placement.resources import used_by
 
     name = graph_name(graph)
     deployed = network.journal.deployed()

@@ -21,6 +21,7 @@ from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.placement.resources import used_by
 from orchestrator.targets.pipelines import Pipelines
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def placed(
     is of whoever places it again. `step` hears what is done next.
     """
     from orchestrator.compile import CompileRequest, compile_graph
-    from orchestrator.placement.resources import used_by
 
     away = replace(away, cordon=cordon_of(network))
     name = graph_name(graph)

@@ -18,6 +18,7 @@ from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
+from orchestrator.placement.resources import used_by
 
 
 def with_pipelines(
@@ -54,7 +55,6 @@ def specialise(
     """
     from orchestrator.compile import CompileRequest
     from orchestrator.compile_specialised import compile_specialised
-    from orchestrator.placement.resources import used_by
 
     deployed = network.journal.deployed()
     others = {name: d for name, d in deployed.items() if name != graph.name}

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import InputError, NetworkError, quoted, unknown
 from orchestrator.files import read_regular, replace_private
+from orchestrator.graph import check_topology
 from orchestrator.model.addresses import ADDRESS_FORMS, is_address
 from orchestrator.model.devices import Device, devices_of, pipelined
 from orchestrator.model.plan import Core
@@ -166,8 +167,6 @@ def _path(name: str) -> Path:
 
 def _problems(inventory: Inventory) -> Iterator[str]:
     """What a file can get wrong though each value is of its type."""
-    from orchestrator.graph import check_topology  # all NFs: those that only write need none
-
     try:
         check_topology(public(inventory.topology))
     except ValueError as error:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from orchestrator.model.devices import Device
-    from orchestrator.network.inventory import Inventory
-    from orchestrator.observation.liveness import Condition, Subject
+from orchestrator.model.devices import Device
+from orchestrator.network.inventory import Inventory
+from orchestrator.observation.liveness import Condition, Subject
+from orchestrator.observation.watcher import subject_of
 
 
 def condition_words(condition: Condition | None) -> str:
@@ -33,9 +32,6 @@ def device_badness(
     device: Device, inventory: Inventory, conditions: Mapping[Subject, Condition]
 ) -> int:
     """That of a device's condition; of a server the worst of its workers'."""
-    from orchestrator.observation.liveness import Subject
-    from orchestrator.observation.watcher import subject_of
-
     if device.has_pipeline:
         return badness(conditions.get(subject_of(device)))
     mine = [w.name for w in inventory.workers if w.core.server == device.name]
@@ -46,9 +42,6 @@ def device_words(
     device: Device, inventory: Inventory, conditions: Mapping[Subject, Condition]
 ) -> str:
     """A device's condition; of a server those of its workers."""
-    from orchestrator.observation.liveness import Subject
-    from orchestrator.observation.watcher import subject_of
-
     if device.has_pipeline:
         return condition_words(conditions.get(subject_of(device)))
     mine = [w for w in inventory.workers if w.core.server == device.name]

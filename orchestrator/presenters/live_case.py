@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+from orchestrator.deployment.cordoning import cordon_of
+from orchestrator.deployment.live import LiveNetwork
+from orchestrator.deployment.specialising import builds_of, with_pipelines
 from orchestrator.errors import InputError
+from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph, Traffic
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from orchestrator.deployment.live import LiveNetwork
-    from orchestrator.model.bundle import Bundle
-    from orchestrator.observation.load import CoreLoad
-    from orchestrator.observation.rates import MeasuredTraffic
-    from orchestrator.whatif.scenarios import Case
+from orchestrator.observation.health import read_network
+from orchestrator.observation.load import CoreLoad, core_loads
+from orchestrator.observation.rates import MeasuredTraffic, measured_rates
+from orchestrator.placement.resources import used_by
+from orchestrator.targets.pipelines import Pipelines
+from orchestrator.whatif.scenarios import Case
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,6 @@ def live_case(
     graphs: Sequence[ServiceGraph], live: LiveNetwork, interval_s: float, *, measure: bool = True
 ) -> LiveCase:
     """Two readings of the network, `interval_s` apart; its other graphs keep what they hold."""
-    from orchestrator.deployment.cordoning import cordon_of
-    from orchestrator.deployment.specialising import builds_of, with_pipelines
-    from orchestrator.observation.health import read_network
-    from orchestrator.observation.load import core_loads
-    from orchestrator.observation.rates import measured_rates
-    from orchestrator.placement.resources import used_by
-    from orchestrator.targets.pipelines import Pipelines
-    from orchestrator.whatif.scenarios import Case
-
     if interval_s <= 0:
         raise InputError(f"--interval {interval_s:g}: must be above 0")
     reading = read_network(live)

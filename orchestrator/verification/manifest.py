@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+import servernf
 from orchestrator.errors import InputError
 from orchestrator.files import read_small
 from orchestrator.model.bundle import Bundle
@@ -284,8 +285,6 @@ def _against_bundle(manifest: VerificationManifest, bundle: Bundle, digest: str)
 
 def servernf_digest() -> str:
     """SHA-256 of the servernf that is installed here: names and contents of its files."""
-    import servernf
-
     root = Path(servernf.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".c", ".h", ".proto")):

@@ -16,11 +16,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from google.protobuf.json_format import MessageToDict
+
 from servernf.agent.bounds import find_bounds
 from servernf.agent.carrier import Carrier
 from servernf.agent.config import DEFAULT_CONFIG, UNIX, Config, read_config
 from servernf.agent.describing import description
 from servernf.agent.fleet import Fleet
+from servernf.agent.installing import install
 from servernf.agent.memory import WorkerMemory
 from servernf.agent.service import AgentService, serve
 from servernf.agent.starter import Starter
@@ -40,8 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.install:
-            from servernf.agent.installing import install
-
             print("\n".join(install(config=options.config.absolute())))
             return 0
         config = read_config(options.config)
@@ -86,8 +87,6 @@ def _parser() -> argparse.ArgumentParser:
 def _check(config: Config, *, as_json: bool) -> int:
     told = description(config, find_bounds())
     if as_json:
-        from google.protobuf.json_format import MessageToDict
-
         document = MessageToDict(
             told, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -223,8 +224,6 @@ def _tls(fields: Fields) -> ListenerTls | None:
 
 def _check_pem(files: Fields, tls: ListenerTls) -> None:
     """gRPC would say no more than that it cannot listen."""
-    import ssl  # costs more than it is worth where there is no TLS
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(tls.certificate, tls.key, lambda: "")

@@ -14,6 +14,7 @@ with what they seal, and both are on the disk (fdatasync) before anybody is told
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
@@ -261,8 +262,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int:
-    import fcntl
-
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

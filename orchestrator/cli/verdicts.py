@@ -16,6 +16,7 @@ from orchestrator.placement.topologies import resolve_topology
 from orchestrator.verification import keys
 from orchestrator.verification.cle.archive import bundles
 from orchestrator.verification.cle.seals import read_heads
+from orchestrator.verification.clocks import Clocks, sandwiches, steps
 from orchestrator.verification.evidence import told
 from orchestrator.verification.intended import Intended, intended
 from orchestrator.verification.manifest import check as check_manifest
@@ -67,22 +68,30 @@ def trajectories_command(
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
-    """The ways of watched packets, as the points told them, in the order of the chain."""
+    """The ways of watched packets, as the points told them, in the order of the chain.
+
+    Between two points a time is an interval, since nobody sets their clocks alike; both ways to a point
+    and back together are known to a few us.
+    """
     wanted = _label(label)
     meant = _intended(_bundles(folder, bundle), topology)
+    ways = trajectories(told(folder, public_of(cle)).records)
+    clocks = Clocks(ways)
     shown = [
         t
-        for t in trajectories(told(folder, public_of(cle)).records)
+        for t in ways
         if (wanted is None or t.packet[0] == wanted)
         and (not drops or t.drops)
         and (not incomplete or not t.complete)
     ]
     if as_json:
-        print_json([_json(t, meant) for t in shown[:limit]])
+        print_json([_json(t, meant, clocks) for t in shown[:limit]])
         return
     for trajectory in shown[:limit]:
-        for line in picture(trajectory, meant):
+        for line in picture(trajectory, meant, steps(trajectory, clocks)):
             say(line)
+        for point, ways_us in sandwiches(trajectory):
+            say(f"  to {meant.name(point)} and back: {ways_us}")
     say(f"{len(shown)} trajectories" + (f", the first {limit}" if len(shown) > limit else ""))
 
 
@@ -181,11 +190,15 @@ def _label(text: str) -> int | None:
         raise InputError(f"--label {text}: a number like 0x12ab34cd is expected") from None
 
 
-def _json(trajectory: Trajectory, meant: Intended) -> dict[str, object]:
+def _json(trajectory: Trajectory, meant: Intended, clocks: Clocks) -> dict[str, object]:
     return {
         "label": f"{trajectory.packet[0]:#010x}",
         "ingress_us": trajectory.packet[1],
         "complete": trajectory.complete,
+        "sandwiches": [
+            {"to": meant.name(some.point), "ways_us": list(some.ways)}
+            for some in sandwiches(trajectory)
+        ],
         "records": [
             {
                 "point": meant.name(r.point),
@@ -196,7 +209,8 @@ def _json(trajectory: Trajectory, meant: Intended) -> dict[str, object]:
                 "boot": f"{r.boot:016x}",
                 "sequence": r.sequence,
                 "wall_us": r.wall_us,
+                "after_us": None if span is None else list(span),
             }
-            for r in trajectory.records
+            for r, span in zip(trajectory.records, steps(trajectory, clocks), strict=True)
         ],
     }

@@ -1,13 +1,13 @@
 """Trajectories: the records of one packet, in the order of its way.
 
 Order is structure's, not time's: the service index falls along the way, an edge comes before what it
-tagged, and a point's own numbers order what it saw. Clocks of two points are never compared.
+tagged, and a point's own numbers order what it saw. What two points' clocks say together: `clocks`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.verification.intended import Intended
@@ -80,13 +80,16 @@ def words(record: Record) -> str:
             return f"{record.nf} {record.kind.name.lower()}".strip()
 
 
-def picture(trajectory: Trajectory, intended: Intended) -> Iterator[str]:
-    """A trajectory as lines: a line a device, an arrow to the next one."""
+def picture(
+    trajectory: Trajectory, intended: Intended, took: Sequence[object | None]
+) -> Iterator[str]:
+    """A trajectory as lines, one a record: an arrow to the next device, how long it took (`clocks`)."""
     label, ingress_us = trajectory.packet
     yield f"label {label:#010x}, came in at {ingress_us} us"
     before = -1
-    for record in trajectory.records:
+    for record, span in zip(trajectory.records, took, strict=True):
         name = intended.name(record.point)
         lead = "" if record.point == before else f"-> {name}"
         before = record.point
-        yield f"  {lead:20} {record.path >> 8}/{record.si:<4} {words(record)}"
+        after = "" if span is None else f"  (after {span})"
+        yield f"  {lead:20} {record.path >> 8}/{record.si:<4} {words(record)}{after}"

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -109,9 +110,20 @@ def test_an_honest_provider_is_found_to_be_one(agreed: Path, tmp_path: Path) -> 
     assert (code, all(way["complete"] for way in ways)) == (0, True)
     first = ways[0]
     assert [r["kind"] for r in first["records"]][-2:] == ["HOP", "EXIT"]
+    afters = [r["after_us"] for r in first["records"]]
+    assert afters[0] is None
+    # Nothing comes back from leaf2, which alone would bound what its clock hides.
+    assert [most is None for _, most in afters[1:]] == [
+        r["point"] == "leaf2" != before["point"] for before, r in pairwise(first["records"])
+    ]
+    assert all(0 <= least <= most for least, most in afters[1:] if most is not None)
+    (server,) = (s for s in first["sandwiches"] if s["to"].startswith("server1."))
+    assert 0 <= server["ways_us"][0] <= server["ways_us"][1] <= server["ways_us"][0] + 10
     code, told, _ = command("trajectories", folder, agreed, "--label", first["label"])
     assert "campus/edge_nat out outside" in told
     assert "-> server1." in told
+    assert "(after " in told
+    assert "and back: " in told
     assert json.loads(command("trajectories", folder, agreed, "--drops", "--json")[1]) == []
 
 

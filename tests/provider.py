@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 
 from networks import campus, compiled, ids, topology
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from orchestrator.clients.witness import SwitchWitness
 from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.execution import Executor
@@ -30,8 +32,9 @@ from orchestrator.simulation.links import Faults
 from orchestrator.simulation.memory import MemoryNetwork
 from orchestrator.simulation.network import Stop
 from orchestrator.verification.cle.intake import Intake
+from orchestrator.verification.collector import Collector
 from orchestrator.verification.intended import Intended, intended
-from orchestrator.verification.keys import commitment
+from orchestrator.verification.keys import commitment, report_key
 from orchestrator.verification.manifest import (
     Epochs,
     MeantSoftware,
@@ -40,17 +43,18 @@ from orchestrator.verification.manifest import (
     VerificationManifest,
     points_of,
 )
-from orchestrator.verification.switch_points import SwitchPoint
 from orchestrator.verification.trajectories import trajectories
 from orchestrator.verification.verdicts import Judged, asked, judge, once
 from servernf.proto import vnf_pb2
 from servernf.python.local import LocalWorker
 from servernf.wire import records
-from servernf.wire.addresses import GATEWAY_MAC, device_mac, mac_text
+from servernf.wire.addresses import COLLECTOR_CORE, GATEWAY_MAC, device_mac, mac_text
 
 EPOCH_US = 1_700_000_000_000_000
 KEY = bytes(range(32))
 LOSS_BOUND = 0.01
+COLLECTOR = "server1"
+"""Behind which the CLE's collector is."""
 GAP_US = 400
 """Between two packets of the traffic."""
 
@@ -127,13 +131,14 @@ class Provider:
             self.topology, timed=True, seed=seed, clocks=clocks, epoch_us=EPOCH_US
         )
         apply_bundle(result().bundle, self.network, None, first=True)
-        self.points = {
-            name: SwitchPoint(
-                name, device_mac(switch.id), self.random.getrandbits(64), self._wall(clocks[name]),
-                self.log.append,
-            )
-            for name, switch in self.topology.switches.items()
-        }  # fmt: skip
+        self.collector = Collector(
+            result().bundle.graph_id,
+            {switch.id: name for name, switch in self.topology.switches.items()},
+            partial(report_key, KEY, "campus"),
+            lambda: EPOCH_US + self.network.now_us,
+            self.log.append,
+            boot=self.random.getrandbits(64),
+        )
         for worker in self.workers():
             worker.record_to(self._take)
         self.network.at_stops.append(self._saw)
@@ -172,9 +177,10 @@ class Provider:
         self.settle()
 
     def settle(self) -> None:
-        """Workers make the records of what they have noted."""
+        """Workers make the records of what they have noted, the collector those of what has come."""
         for worker in self.workers():
             worker.settle()
+        self.collector.settle()
 
     def skip(self, seconds: float) -> None:
         """Time passes without traffic."""
@@ -238,8 +244,13 @@ class Provider:
         for worker in self.workers():
             worker.setWitness(request)
             self.network.advance(self.random.randrange(2000))
-        for point in self.points.values():
-            point.witness("campus", witness)
+        mac = device_mac(self.topology.servers[COLLECTOR].id, core=COLLECTOR_CORE)
+        for name, switch in self.network.switches.items():
+            key = partial(report_key, KEY, "campus", name)
+            with SwitchWitness(
+                name, nullcontext(switch), result().bundle.graph_id, mac, key, now.timestamp
+            ) as point:
+                point.set_witness("campus", witness)
             self.network.advance(self.random.randrange(2000))
 
     def _packet(self) -> tuple[str, bytes]:
@@ -261,9 +272,5 @@ class Provider:
         return True
 
     def _saw(self, stop: Stop) -> None:
-        point = self.points.get(stop.node)
-        if point is not None:
-            point.saw(stop.frame, [frame for _, frame in stop.sent])
-
-    def _wall(self, clock: Clock) -> Callable[[], int]:
-        return lambda: EPOCH_US + clock.read_ns(self.network.now_ns) // 1000
+        if stop.node == COLLECTOR:
+            self.collector.take(stop.frame)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,17 @@ from typing import Annotated
 import typer
 
 from orchestrator.bundle.codec import read as read_bundle
+from orchestrator.cli.certified import client_files
+from orchestrator.cli.collecting import collect, switches_of
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 from orchestrator.cli.verify import public_of
 from orchestrator.clients.channel import TlsFiles
+from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
+from orchestrator.clients.witness import ROLE, SwitchWitness
 from orchestrator.errors import InputError, ServerError
 from orchestrator.files import read_regular
-from orchestrator.network.inventory import load_inventory
+from orchestrator.network.inventory import Inventory, load_inventory
 from orchestrator.verification import keys
 from orchestrator.verification import manifest as manifests
 from orchestrator.verification.cle.archive import put
@@ -28,8 +34,9 @@ from orchestrator.verification.cle.columns import query as ask
 from orchestrator.verification.cle.running import Credentials, Terms, log_folder, run
 from orchestrator.verification.cle.seals import read_heads
 from orchestrator.verification.cle.service import credentials
-from orchestrator.verification.keys import private_key
-from orchestrator.verification.watching import step_seconds, tell
+from orchestrator.verification.keys import private_key, report_key
+from orchestrator.verification.manifest import VerificationManifest
+from orchestrator.verification.watching import EpochTaker, step_seconds, tell
 
 cle_app = typer.Typer(
     help="The central logging entity: seals what points tell.", no_args_is_help=True
@@ -41,6 +48,11 @@ PublicKey = Annotated[Path, typer.Option("--cle", help="The CLE's public key (ve
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
+    cle_app.command(
+        "collect",
+        epilog="Example: orchestrator verify cle collect eth0 manifest.json --sampling-key watch.key "
+        "--bundle campus.bundle --network leaf-spine --collector server1 --cle unix:/run/cle.sock",
+    )(collect)
     app.add_typer(cle_app, name="cle")
 
 
@@ -187,6 +199,12 @@ def watch(
         list[str] | None,
         typer.Option(help="POINT=ADDRESS of a worker's management API (repeatable)."),
     ] = None,
+    collector: Annotated[
+        str, typer.Option(help="The server behind which `collect` runs: tell switches, too.")
+    ] = "",
+    bundle: Annotated[
+        Path | None, typer.Option(help="With --collector: a bundle of the graph (for its number).")
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="Who signs workers' certificates.")] = None,
@@ -200,20 +218,22 @@ def watch(
     signed = manifests.read(manifest)
     manifests.check(signed, None, None)
     agreed = signed.manifest
-    key = keys.sampling_key(sampling_key, "--sampling-key")
-    if keys.commitment(key) != agreed.sampling.key:
-        raise InputError(f"--sampling-key {sampling_key}: is not the one of {manifest}")
-    tls = _client_files(tls_cert, tls_key, tls_ca)
+    key = keys.agreed_key(sampling_key, agreed.sampling.key, str(manifest))
+    tls = client_files(tls_cert, tls_key, tls_ca)
     addresses = _addresses(point or [])
+    points: dict[str, Callable[[], AbstractContextManager[EpochTaker]]] = {}
     if network:
-        workers = load_inventory(network).workers
-        there = {w.name: w.address for w in workers if w.name in agreed.points}
+        inventory = load_inventory(network)
+        there = {w.name: w.address for w in inventory.workers if w.name in agreed.points}
         addresses = there | addresses
-    if not addresses:
+        if collector:
+            if bundle is None:
+                raise InputError("--collector and --bundle belong together")
+            points |= _switches(agreed, key, inventory, collector, bundle, tls)
+    for name, address in addresses.items():
+        points[name] = partial(WorkerClient, name, address, tls=tls)
+    if not points:
         raise InputError("give --network or --point: who is to be told")
-    points = {
-        name: partial(WorkerClient, name, address, tls=tls) for name, address in addresses.items()
-    }
     if missing := set(agreed.points) - set(points):
         warn(f"{', '.join(sorted(missing))}: of the manifest, and told by nobody here")
     before: dict[str, object] | None = None
@@ -233,18 +253,30 @@ def watch(
         time.sleep(step_seconds(agreed))
 
 
+def _switches(
+    agreed: VerificationManifest,
+    key: bytes,
+    inventory: Inventory,
+    server: str,
+    bundle: Path,
+    tls: TlsFiles | None,
+) -> dict[str, Callable[[], SwitchWitness]]:
+    """The switches of a manifest as points that take epochs, each in a P4Runtime role of the CLE's."""
+    switches = switches_of(agreed, inventory.topology, server, bundle)
+
+    def point(name: str) -> SwitchWitness:
+        found = inventory.pipelines[name]
+        session = SwitchClient(name, found.address, found.device_id, tls=tls, role=ROLE)
+        known = partial(report_key, key, agreed.graph, name)
+        return SwitchWitness(name, session, switches.graph_id, switches.mac, known, time.time)
+
+    return {name: partial(point, name) for name in switches.names if name in inventory.pipelines}
+
+
 def _print_told(epochs: object, failed: dict[str, str]) -> None:
     for name, why in failed.items():
         warn(f"{name}: {why}")
     say(f"epochs {epochs}: {'all points know' if not failed else f'{len(failed)} do not'}")
-
-
-def _client_files(cert: Path | None, key: Path | None, ca: Path | None) -> TlsFiles | None:
-    if cert is None and key is None and ca is None:
-        return None
-    if cert is None or key is None or ca is None:
-        raise InputError("--tls-cert, --tls-key and --tls-ca belong together")
-    return TlsFiles(ca, cert, key)
 
 
 def _addresses(words: list[str]) -> dict[str, str]:

@@ -117,9 +117,7 @@ def check(
     paths = _bundles(folder, bundle)
     if agreed.references.bundle not in map(digest_of, paths):
         raise InputError(f"--bundle: none is the one that {manifest} refers to")
-    key = keys.sampling_key(sampling_key, "--sampling-key")
-    if keys.commitment(key) != agreed.sampling.key:
-        raise InputError(f"--sampling-key {sampling_key}: is not the one of {manifest}")
+    key = keys.agreed_key(sampling_key, agreed.sampling.key, str(manifest))
     heads = [head for path in kept or () for head in read_heads(path)]
     evidence = told(folder, agreed.roles.cle, heads)
     meant = _intended(paths, topology, agreed.graph if bundle is None else "")

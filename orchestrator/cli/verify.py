@@ -76,6 +76,9 @@ def manifest_new(
     sampling_key: Annotated[Path, typer.Option(help="The sampling key (key sampling).")],
     rate: Annotated[float, typer.Option(help="Share of packets.", min=0, max=1)] = 0.01,
     flows: Annotated[float, typer.Option(help="Share of flows, whole.", min=0, max=1)] = 0.0,
+    switches: Annotated[
+        bool, typer.Option("--switches", help="Switches of the graph report, too (cle collect).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a manifest with what is usual, to be edited and signed by both."""
@@ -88,7 +91,9 @@ def manifest_new(
     secret = keys.sampling_key(sampling_key, "--sampling-key")
     sampling = manifest.Sampling(packets=rate, flows=flows, key=keys.commitment(secret))
     service_graph = load_graph(graph).graph
-    made = manifest.new(service_graph, read_bundle(bundle).bundle, references, sampling, roles)
+    made = manifest.new(
+        service_graph, read_bundle(bundle).bundle, references, sampling, roles, switches=switches
+    )
     write_whole(output, made.text())
     if as_json:
         print_json(made.model_dump(mode="json"))

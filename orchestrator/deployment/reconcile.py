@@ -42,6 +42,7 @@ from orchestrator.linker.graphs import graph_in, graphs_of
 from orchestrator.model.away import Away
 from orchestrator.model.builds import Build
 from orchestrator.model.devices import pipelined
+from orchestrator.model.manifest import WITNESS_TABLES
 from orchestrator.model.plan import Core
 from orchestrator.model.refs import Role
 from orchestrator.targets import known_targets, lookup
@@ -346,6 +347,7 @@ def _chain(first: Iterable[p4r.Entity], rest: Iterable[p4r.Entity]) -> Iterator[
 
 def _table_entries(driver: PipelineDriver, schema: Schema) -> Iterator[p4r.Entity]:
     fixed = {table.preamble.id for table in schema.p4info.tables if table.is_const_table}
+    fixed |= {table.id for table in schema.tables.values() if table.name in WITNESS_TABLES}
     metered = {table.id for table in schema.tables.values() if table.metered}
     everything = p4r.Entity()
     everything.table_entry.SetInParent()

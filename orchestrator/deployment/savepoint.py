@@ -2,6 +2,7 @@
 
 Blind spots: counters, meters' fill levels and registers start anew; multicast groups and clone sessions
 are left out where a switch cannot list them (BMv2, which keeps them when a pipeline is loaded anew).
+What a witness's CLE has told the switch is not looked at: its keys are not the provider's to keep.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from finsy.proto import p4i, p4r
 
 from orchestrator.deployment.drivers import PipelineDriver
 from orchestrator.errors import SwitchError
+from orchestrator.model.manifest import WITNESS_TABLES
 
 _LENGTH = 8
 
@@ -72,7 +74,7 @@ def _kinds(p4info: p4i.P4Info) -> Iterator[p4r.Entity]:
                 action_profile_group=p4r.ActionProfileGroup(action_profile_id=profile.preamble.id)
             )
     for table in p4info.tables:
-        if table.is_const_table:
+        if table.is_const_table or table.preamble.name.partition(".")[2] in WITNESS_TABLES:
             continue  # its program makes its entries
         for default in (True, False) if not table.const_default_action_id else (False,):
             entry = p4r.TableEntry(table_id=table.preamble.id, is_default_action=default)

@@ -12,8 +12,9 @@ from orchestrator.model.topology import Link, Topology
 from servernf.wire.addresses import device_mac
 
 HOST_MTU = 1500
-INSIDE_MTU = 1600
-"""The tag adds 38 bytes to a whole frame (docs/architecture.md); rounded up."""
+INSIDE_MTU = 1664
+"""The tag adds 38 bytes to a whole frame (docs/architecture.md), a switch's report of it 102 and two
+VLAN tags 8; rounded up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from orchestrator.model.entries import Exact, TableEntry
 
 MANIFESTS = "trajectory_sample.manifests"
+EPOCHS, COLLECTORS = "witness.epochs", "record.collectors"
+"""What a witness's CLE writes into a switch, and nobody else: key epochs, and whom records go to."""
+WITNESS_TABLES = frozenset({EPOCHS, COLLECTORS})
 _SPACE = 1 << 32
 
 

@@ -38,7 +38,7 @@ _STATEMENT = re.compile(r"tbl_([a-z][a-z0-9_]*?)(\d+)")
 _IF = re.compile(r"\bif \((.*)\) \{")
 
 _META = ("scalars.metadata_t.", "scalars.userMetadata.", "scalars.")
-_HIDDEN = ("trajectory_sample_", "tmp", "frame_peek")
+_HIDDEN = ("trajectory_sample_", "witness_", "record_", "tmp", "frame_peek")
 """Locals that are the compiler's own or derived from the sampling keys."""
 
 
@@ -396,7 +396,7 @@ class _Reader:
             self.segment = value
         if plain in ("meta.spi", "meta.si"):
             self.path[plain.removeprefix("meta.")] = value
-        if plain == "meta.drop" and value == 1:
+        if plain == "meta.drop" and value:
             self._drop_decided()
         if name.startswith("scalars.") and not name.startswith(_META[:2]):
             return  # a block's own local

@@ -1,4 +1,4 @@
-"""What clients that may only read do not see: sampling keys, which tell a sender what is watched."""
+"""What clients do not see: sampling keys, which tell a sender what is watched."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from collections.abc import Iterator
 from finsy.proto import p4i, p4r
 
 SAMPLING_KEYS = frozenset({"key0", "key1"})
-"""An action with these parameters takes a sampling secret, all of it (block trajectory_sample)."""
+"""An action with these parameters takes a sampling secret: who may only read sees nothing of it."""
+WRITE_ONLY = "@write_only"
+"""Annotates an action whose parameters nobody reads: a witness's keys are not its controller's."""
 
 
-def withheld(entities: Iterator[p4r.Entity], p4info: p4i.P4Info) -> Iterator[p4r.Entity]:
-    """The entities with zeros in place of sampling secrets; keys, counters and the rest stay."""
+def withheld(
+    entities: Iterator[p4r.Entity], p4info: p4i.P4Info, *, may_write: bool
+) -> Iterator[p4r.Entity]:
+    """The entities with zeros in place of what a client does not see; keys and counters stay."""
     secret = {
         action.preamble.id
         for action in p4info.actions
-        if {param.name for param in action.params} >= SAMPLING_KEYS
+        if WRITE_ONLY in action.preamble.annotations
+        or (not may_write and {param.name for param in action.params} >= SAMPLING_KEYS)
     }
+    if not secret:
+        yield from entities
     for entity in entities:
         if any(action.action_id in secret for action in _actions(entity)):
             shown = p4r.Entity()

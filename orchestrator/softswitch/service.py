@@ -121,8 +121,9 @@ class P4RuntimeService(p4r_grpc.P4RuntimeServicer):
         self.check_config(context)
         try:
             entities = self.engine.read(request.entities)
-            if not self.authority.may_write(context) and self.config is not None:
-                entities = withheld(entities, self.config.p4info)
+            if self.config is not None:
+                may_write = self.authority.may_write(context)
+                entities = withheld(entities, self.config.p4info, may_write=may_write)
             while True:
                 chunk = list(itertools.islice(entities, READ_CHUNK))
                 if not chunk:

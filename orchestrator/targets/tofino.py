@@ -105,8 +105,10 @@ SIZES = {
     "deliver.ipv4": 2048,
     "deliver.ipv6": 1024,
     "fabric.devices": 2048,
-    # HalfSipHash's eight rounds are some fifty stages: no trajectory samples.
+    # HalfSipHash's eight rounds are some fifty stages: no trajectory samples, no records.
     "trajectory_sample.manifests": 0,
+    "witness.epochs": 0,
+    "record.collectors": 0,
 }
 """Each in one stage, so that the blocks that every pipeline has leave room for others."""
 
@@ -119,6 +121,6 @@ class Tofino(Target):
     assumed: ClassVar[str] = "v1model"
     # Open-Tofino: pipe 0's CPU port over Ethernet.
     ports: ClassVar[ReservedPorts] = ReservedPorts(cpu=64)
-    cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
+    cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2, 3, 4))
     costs: ClassVar[FilterCosts] = TofinoCosts()
     chip: ClassVar[Chip | None] = Chip("Tofino", 12, 4096, ELSEWHERE, KNOWN, SIZES)

@@ -24,7 +24,7 @@ class V1Model(Target):
     suffix: ClassVar[str] = ".json"
     # p4src/arch/v1model.p4
     ports: ClassVar[ReservedPorts] = ReservedPorts(cpu=510)
-    cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2))
+    cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2, 3, 4))
 
     def compiler(self) -> str:
         return COMPILER

@@ -29,6 +29,7 @@ from servernf.wire.witness import Epoch
 ROLES = ("customer", "provider", "cle")
 SAMPLING_BYTES = 32
 _EPOCH = b"orchestrator key epoch\0"
+_REPORTS = b"orchestrator key of reports\0"
 _HEX = re.compile("[0-9a-f]{64}")
 
 
@@ -89,6 +90,14 @@ def sampling_key(path: Path, option: str) -> bytes:
     return bytes.fromhex(text)
 
 
+def agreed_key(path: Path, committed: str, manifest: str) -> bytes:
+    """The sampling key of a file, which must be the one that a manifest commits to."""
+    key = sampling_key(path, "--sampling-key")
+    if commitment(key) != committed:
+        raise InputError(f"--sampling-key {path}: is not the one of {manifest}")
+    return key
+
+
 def commitment(key: bytes) -> str:
     """What a manifest says of a sampling key: its SHA-256, so that none is put in its place later."""
     return hashlib.sha256(b"orchestrator sampling key\0" + key).hexdigest()
@@ -100,6 +109,13 @@ def epoch_of(key: bytes, graph: str, number: int, rate: float, flows: float = 0.
     made = hmac.digest(key, said, "sha256")
     keys = int.from_bytes(made[:4], "big"), int.from_bytes(made[4:8], "big")
     return Epoch(number, *keys, *(min(round(r * (1 << 32)), 1 << 32) for r in (rate, flows)))
+
+
+def report_key(key: bytes, graph: str, point: str, boot: int) -> tuple[int, int]:
+    """By which a switch's reports of a graph are known, since a boot (`servernf.wire.reports`)."""
+    said = _REPORTS + graph.encode() + b"\0" + point.encode() + b"\0" + boot.to_bytes(8, "big")
+    made = hmac.digest(key, said, "sha256")
+    return int.from_bytes(made[:4], "big"), int.from_bytes(made[4:8], "big")
 
 
 def _new_secret(path: Path, data: bytes) -> None:

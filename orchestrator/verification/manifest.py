@@ -171,16 +171,23 @@ class Signed(_Document):
 
 
 def new(
-    graph: ServiceGraph, bundle: Bundle, references: MeantSoftware, sampling: Sampling, roles: Roles
+    graph: ServiceGraph,
+    bundle: Bundle,
+    references: MeantSoftware,
+    sampling: Sampling,
+    roles: Roles,
+    *,
+    switches: bool = False,
 ) -> Signed:
-    """A manifest of a compiled graph with what is usual; it is edited, then signed."""
+    """A manifest of a compiled graph with what is usual; it is edited, then signed. `switches`: those
+    that the graph has entries on are points, too."""
     first = datetime.now(UTC).replace(microsecond=0)
     manifest = VerificationManifest(
         format=FORMAT,
         graph=graph.name,
         roles=roles,
         nfs=tuple(graph.nfs),
-        points=points_of(bundle),
+        points=(*points_of(bundle), *(sorted(bundle.programs) if switches else ())),
         epochs=Epochs(first=first, seconds=3600, overlap_seconds=60),
         sampling=sampling,
         references=references,

@@ -26,8 +26,9 @@ _FLUSH = 64
 
 
 @contextmanager
-def listening(interface: str) -> Generator[socket.socket]:
-    """A socket that hears all frames of an interface; EnvironmentMissing where it may not."""
+def listening(interface: str, ether_type: int = _ETH_P_ALL) -> Generator[socket.socket]:
+    """A socket that hears all frames of an interface, or those of an EtherType that no macvlan there
+    takes; EnvironmentMissing where it may not."""
     if interface not in (name for _, name in socket.if_nameindex()):
         raise InputError(f"{interface}: there is no such interface here")
     try:
@@ -37,7 +38,7 @@ def listening(interface: str) -> Generator[socket.socket]:
     with port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE_BYTES)
         port.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        port.bind((interface, _ETH_P_ALL))
+        port.bind((interface, ether_type))
         yield port
 
 

@@ -15,6 +15,8 @@ from servernf.wire.records import Record, RecordKind
 
 ENDS = (RecordKind.EXIT, RecordKind.DROP, RecordKind.HELD, RecordKind.ERROR, RecordKind.LOST)
 """Behind these a packet need not be seen any more."""
+BEFORE = 256
+"""The service index of what has no tag yet, since it falls along the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def _ordered(records: list[Record]) -> tuple[Record, ...]:
 
     def order(record: Record) -> tuple[int, bool, int, int, int]:
         inner = (record.point, record.path) not in edges
-        return -(record.si or 256), inner, record.point, record.boot, record.sequence
+        return -(record.si or BEFORE), inner, record.point, record.boot, record.sequence
 
     return tuple(sorted(records, key=order))
 

@@ -19,10 +19,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from orchestrator.verification.collector import COLLECTOR, REFUSED
 from orchestrator.verification.intended import Intended, IntendedCall, WorkerExit
 from orchestrator.verification.manifest import VerificationManifest
 from orchestrator.verification.statistics import FAMILY_WISE, too_many
-from orchestrator.verification.trajectories import Trajectory, words
+from orchestrator.verification.trajectories import BEFORE, Trajectory, words
 from servernf.wire.addresses import parse_mac
 from servernf.wire.records import Record, RecordKind, point_id
 from servernf.wire.witness import Epoch
@@ -114,6 +115,10 @@ def judge(
         seen.wrong["a point told two stories under one number"].append(record)
     for record in told.backdated:
         seen.wrong["was told after what came later, with an earlier time"].append(record)
+    for record in told.records:
+        if record.point == COLLECTOR and record.event().get("event") == REFUSED:
+            why = record.event().get("why")
+            seen.wrong[f"somebody speaks in a switch's name: reports were {why}"].append(record)
     for trajectory in trajectories:
         if trajectory.entries:
             _Walk(trajectory, intended, seen).walk()
@@ -206,7 +211,7 @@ class _Walk:
         left = self._left[came.point, came.path]
         made, left[:] = left[:], []
         if not made:
-            self._missing(came, came.point, came.si)
+            self._missing(came, came.point, came.si or BEFORE)
         for record in made:
             if record.kind is RecordKind.OUT and not record.nf:
                 self._from(record)
@@ -245,7 +250,8 @@ class _Walk:
 
     def _at_switch(self, before: Record, record: Record) -> None:
         if record.kind is not RecordKind.HOP:
-            self._wrong("a switch does not say what came to it", record)
+            self._seen.skipped[record.point].append(record)  # it did not report what came to it
+            self._onward(record)
             return
         self._take(record)
         self._carried(before, record)

@@ -14,6 +14,11 @@
 // A hash is a function here, elsewhere a unit that a control declares.
 #define CRC16_UNIT(name)
 #define CRC32_UNIT(name)
+// Numbers from 0 on, of each index its own.
+#define SEQUENCES(name, size) register<bit<32>>(size) name
+#define NEXT_NUMBER(name, index, result) \
+    name.read(result, (bit<32>)(index)); \
+    name.write((bit<32>)(index), result + 1)
 // The fields are a list expression, whose commas the preprocessor would take for its own.
 #define HASH_CRC16(unit, result, ...) hash(result, HashAlgorithm.crc16, (bit<32>)0, __VA_ARGS__, (bit<32>)65536)
 #define HASH_CRC32(unit, result, ...) hash(result, HashAlgorithm.crc32, (bit<64>)0, __VA_ARGS__, (bit<64>)4294967296)
@@ -46,9 +51,13 @@
 const bit<32> INSTANCE_RECIRCULATED = 4;
 const bit<9> CPU_PORT = 510;
 const bit<9> RECIRCULATE_PORT = 509;
-// The clone session has two replicas, both for the CPU's port: a sample for the controller and a mirror's
-// copy, which egress recirculates. The one that was not asked for is dropped there.
+// Replicas of the clone session, all for the CPU's port: a sample for the controller, a mirror's copy, and what
+// a witness is told of a packet as it came and of its drop, which egress recirculates (the copy, too). Those
+// that were not asked for are dropped there.
 const bit<32> CLONE_SESSION = 100;
+const bit<16> SAMPLE_REPLICA = 1;
 const bit<16> COPY_REPLICA = 2;
+const bit<16> CAME_REPLICA = 3;
+const bit<16> DROP_REPLICA = 4;
 
 #endif

@@ -21,7 +21,7 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
     }                                                                                               \
     ACTION_OF(table, deny)() {                                                                      \
         COUNT(table##_counter);                                                                     \
-        meta.drop = 1;                                                                              \
+        meta.drop = DROP_RULE;                                                                      \
     }                                                                                               \
     ACTION_OF(table, go_to)(@refers_to("segment") segment_id_t segment) {                           \
         COUNT(table##_counter);                                                                     \

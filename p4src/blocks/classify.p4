@@ -36,7 +36,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
     }                                                                                               \
     ACTION_OF(table, refuse)() {                                                                    \
         COUNT(table##_counter);                                                                     \
-        meta.drop = 1;                                                                              \
+        meta.drop = DROP_REFUSED;                                                                   \
     }
 
 #define ENTER(table)                                                                                \
@@ -60,7 +60,7 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     action refuse() {
-        meta.drop = 1;
+        meta.drop = DROP_REFUSED;
     }
 
     table ipv4 {

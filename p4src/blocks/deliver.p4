@@ -64,7 +64,7 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     action no_host() {
-        meta.drop = 1;
+        meta.drop = DROP_HOST;
     }
 
     table mac {
@@ -138,7 +138,7 @@ control deliver_block(inout headers_t hdr, inout metadata_t meta) {
                     } else if (hdr.ipv6.isValid()) {
                         ipv6.apply();
                     } else {
-                        meta.drop = 1;
+                        meta.drop = DROP_HOST;
                     }
                 }
                 default: {}

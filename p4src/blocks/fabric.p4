@@ -25,7 +25,7 @@ control fabric_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     action unreachable() {
-        meta.drop = 1;
+        meta.drop = DROP_DEVICE;
     }
 
     table devices {

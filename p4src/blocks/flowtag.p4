@@ -24,7 +24,7 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
     action refuse() {
-        meta.drop = 1;
+        meta.drop = DROP_PATH;
     }
 
     table paths {
@@ -67,7 +67,7 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
         }
         // RFC 8300, 2.2: decrement, and drop at zero.
         if (hdr.nsh.ttl <= 1) {
-            meta.drop = 1;
+            meta.drop = DROP_TTL;
         } else if (meta.drop == 0) {
             hdr.nsh.ttl = hdr.nsh.ttl - 1;
             if (hdr.outer.dst_addr[31:16] == meta.switch_id) {

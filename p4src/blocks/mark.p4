@@ -65,7 +65,7 @@ control mark_block(inout headers_t hdr, inout metadata_t meta) {
                     bound = lowest;
                 }
                 if (drops == 1) {
-                    meta.drop = 1;
+                    meta.drop = DROP_RULE;
                 } else if (hdr.ipv4.isValid()) {
                     bit<16> old_word = hdr.ipv4.ttl ++ hdr.ipv4.protocol;
                     bit<16> new_word = bound ++ hdr.ipv4.protocol;

@@ -26,7 +26,7 @@ control policer_block(inout headers_t hdr, inout metadata_t meta) {
 
     action deny() {
         COUNT(colours_counter);
-        meta.drop = 1;
+        meta.drop = DROP_RULE;
     }
 
     action set_dscp(bit<6> dscp) {

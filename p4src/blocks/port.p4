@@ -26,7 +26,7 @@ control port_block(inout metadata_t meta) {
     }
 
     action refuse() {
-        meta.drop = 1;
+        meta.drop = DROP_PORT;
     }
 
     table ports {

@@ -110,10 +110,10 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
         segments_routed.apply();
         if (routed == 1) {
             if (hdr.ethernet.dst_addr != own_mac && hdr.ethernet.src_addr != own_mac) {
-                meta.drop = 1;
+                meta.drop = DROP_ROUTE;
             } else if (hdr.ipv4.isValid()) {
                 if (MARTIAN_IPV4(hdr.ipv4.src_addr) || MARTIAN_IPV4(hdr.ipv4.dst_addr)) {
-                    meta.drop = 1;
+                    meta.drop = DROP_ROUTE;
                 } else if (hdr.ipv4.ttl <= 1 || hdr.ipv4.total_len > longest) {
                     refused = 1;
                 } else {
@@ -129,7 +129,7 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
                 }
             } else if (hdr.ipv6.isValid()) {
                 if (MARTIAN_IPV6(hdr.ipv6.src_addr) || MARTIAN_IPV6(hdr.ipv6.dst_addr)) {
-                    meta.drop = 1;
+                    meta.drop = DROP_ROUTE;
                 } else if (hdr.ipv6.hop_limit <= 1
                            || (longest != 0xffff && hdr.ipv6.payload_len > longest - 40)) {
                     refused = 1;
@@ -140,10 +140,10 @@ control route_block(inout headers_t hdr, inout metadata_t meta)
                     }
                 }
             } else {
-                meta.drop = 1;
+                meta.drop = DROP_ROUTE;
             }
             if (refused == 1 && told == 0) {
-                meta.drop = 1;
+                meta.drop = DROP_ROUTE;
             } else if (refused == 1) {
                 meta.segment = told;
             }

@@ -1,7 +1,8 @@
 // trajectory: trajectory sampling (Duffield and Grossglauser 2001) as vNFO asks (section 4.2).
 // The ingress switch computes the label over the fields that no device changes before it, and a hash of
 // the flow, by which a witness watches whole flows;
-// every trusted point then decides for itself: HalfSipHash-2-4(key, label) < threshold.
+// every trusted point then decides for itself: HalfSipHash-2-4(key, label) < threshold is an operator's sample;
+// what a witness watches is witness.p4's.
 // Reads: invariant fields, meta.graph. Writes: meta.label, meta.flow, meta.sampled.
 // Effect on the packet: none; nothing on the wire tells whether a packet is watched.
 // SPDX-License-Identifier: Apache-2.0
@@ -43,10 +44,11 @@ control trajectory_sample_block(inout metadata_t meta) {
     bit<32> k0 = 0;
     bit<32> k1 = 0;
     bit<32> threshold = 0;
-    bit<32> v0 = 0;
-    bit<32> v1 = 0;
-    bit<32> v2 = 0;
-    bit<32> v3 = 0;
+    bit<32> answer;
+    prf_t v;
+    prf_start() start;
+    prf_take() take;
+    prf_finish() finish;
 
     action watch(bit<32> key0, bit<32> key1, bit<32> below) {
         COUNT(manifests_counter);
@@ -55,26 +57,7 @@ control trajectory_sample_block(inout metadata_t meta) {
         threshold = below;
     }
 
-    // One round of HalfSipHash (32-bit words). An action, since p4c's copy propagation
-    // would otherwise grow the expressions of eight rounds exponentially.
-    action sip_round() {
-        v0 = v0 + v1;
-        v1 = v1[26:0] ++ v1[31:27];
-        v1 = v1 ^ v0;
-        v0 = v0[15:0] ++ v0[31:16];
-        v2 = v2 + v3;
-        v3 = v3[23:0] ++ v3[31:24];
-        v3 = v3 ^ v2;
-        v0 = v0 + v3;
-        v3 = v3[24:0] ++ v3[31:25];
-        v3 = v3 ^ v0;
-        v2 = v2 + v1;
-        v1 = v1[18:0] ++ v1[31:19];
-        v1 = v1 ^ v2;
-        v2 = v2[15:0] ++ v2[31:16];
-    }
-
-    // One verification manifest a graph.
+    // One operator's manifest a graph.
     table manifests {
         key = {
             meta.graph : exact @name("graph");
@@ -90,25 +73,11 @@ control trajectory_sample_block(inout metadata_t meta) {
 
     apply {
         if (manifests.apply().hit) {
-            v0 = k0;
-            v1 = k1;
-            v2 = k0 ^ 0x6c796765;
-            v3 = k1 ^ 0x74656462;
-            // The message is the label's four bytes, least significant first, then the length byte.
-            v3 = v3 ^ meta.label;
-            sip_round();
-            sip_round();
-            v0 = v0 ^ meta.label;
-            v3 = v3 ^ 0x04000000;
-            sip_round();
-            sip_round();
-            v0 = v0 ^ 0x04000000;
-            v2 = v2 ^ 0xff;
-            sip_round();
-            sip_round();
-            sip_round();
-            sip_round();
-            if ((v1 ^ v3) < threshold) {
+            start.apply(v, k0, k1);
+            take.apply(v, meta.label);
+            take.apply(v, 0x04000000);
+            finish.apply(v, answer);
+            if (answer < threshold) {
                 meta.sampled = 1;
             }
         }

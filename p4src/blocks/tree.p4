@@ -150,10 +150,10 @@ control tree_block(inout headers_t hdr, inout metadata_t meta)
             }
         }
         if (earlier < meta.tree_weighed) {
-            meta.drop = denied;
+            meta.drop = (bit<8>)denied;
             meta.segment = segment;
         } else {
-            meta.drop = meta.tree_drop;
+            meta.drop = (bit<8>)meta.tree_drop;
             meta.segment = meta.tree_segment;
         }
     }

@@ -37,7 +37,7 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
 
     action refuse() {
         COUNT(segments_counter);
-        meta.drop = 1;
+        meta.drop = DROP_TUNNEL;
     }
 
     table segments {
@@ -80,7 +80,7 @@ control tunnel_block(inout headers_t hdr, inout metadata_t meta, in bit<16> arri
                 hdr.udp.setInvalid();
                 hdr.payload.setInvalid();
             } else {
-                meta.drop = 1;
+                meta.drop = DROP_TUNNEL;
             }
         }
     }

@@ -57,7 +57,7 @@ control vlan_block(inout headers_t hdr, inout metadata_t meta) {
         segments.apply();
         if (pushes == 1) {
             if (hdr.vlan_inner.isValid()) {
-                meta.drop = 1;
+                meta.drop = DROP_VLAN;
             } else {
                 if (hdr.vlan_outer.isValid()) {
                     hdr.vlan_inner.setValid();
@@ -74,9 +74,9 @@ control vlan_block(inout headers_t hdr, inout metadata_t meta) {
             }
         } else if (pops == 1) {
             if (!hdr.vlan_outer.isValid() || (asks_vid == 1 && hdr.vlan_outer.vid != the_vid)) {
-                meta.drop = drops_others;
+                meta.drop = (bit<8>)drops_others;
             } else if (meta.ether_type == ETHERTYPE_VLAN || meta.ether_type == ETHERTYPE_QINQ) {
-                meta.drop = 1;      // more than two tags
+                meta.drop = DROP_VLAN;      // more than two tags
             } else {
                 hdr.ethernet.ether_type = hdr.vlan_outer.ether_type;
                 if (hdr.vlan_inner.isValid()) {

@@ -9,6 +9,7 @@
 #include "../shared/actions.p4"
 #include "../shared/parser.p4"
 #include "../shared/checksum.p4"
+#include "../shared/prf.p4"
 #include "../blocks/port.p4"
 #include "../blocks/neighbor.p4"
 #include "../blocks/classify.p4"
@@ -29,6 +30,10 @@
 #include "../blocks/flowtag.p4"
 #include "../blocks/fabric.p4"
 #include "../blocks/trajectory.p4"
+#ifndef NO_SAMPLES
+#include "../blocks/witness.p4"
+#include "../blocks/record.p4"
+#endif
 #include "../blocks/flood.p4"
 
 #include ARCH_MAIN
@@ -41,6 +46,7 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
     trajectory_label_block() trajectory_label;
 #ifndef NO_SAMPLES
     trajectory_sample_block() trajectory_sample;
+    witness_block() witness;
 #endif
     // NF blocks: instances
     acl_block(16384, 8192, 1024) acl;
@@ -80,7 +86,7 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
             meta.resume = 0;
             if ((meta.host_facing == 1 && hdr.nsh.isValid())
                 || hdr.ethernet.ether_type == ETHERTYPE_NSH) {
-                meta.drop = 1;      // a tag that came in a tunnel is forged, too
+                meta.drop = DROP_TAG;   // a tag that came in a tunnel is forged, too
             }
         } else {
             if (meta.drop == 0) {
@@ -88,10 +94,10 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
                     if (hdr.nsh.isValid()) {
                         flowtag_arrival.apply(hdr, meta);
                     } else {
-                        meta.drop = 1;
+                        meta.drop = DROP_TAG;
                     }
                 } else if (hdr.nsh.isValid()) {
-                    meta.drop = 1;      // a host must not forge a tag
+                    meta.drop = DROP_TAG;   // a host must not forge a tag
                 } else {
                     neighbor.apply(hdr, meta);
                     if (meta.answered == 0) {
@@ -103,6 +109,9 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
 #ifndef NO_SAMPLES
             if (meta.drop == 0 && meta.answered == 0) {
                 trajectory_sample.apply(meta);
+            }
+            if (meta.graph != 0 && meta.next == NEXT_NONE) {     // not in transit
+                witness.apply(hdr, meta);
             }
 #endif
         }

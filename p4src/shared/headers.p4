@@ -199,12 +199,40 @@ header tunnel_t {
     bit<8> reserved;
 }
 
+// What a switch tells a witness of a watched packet, between a tag of its own and the packet's frame
+// (servernf/wire/reports.py). Its first 14 bytes are an Ethernet header to who parses the tag, of a kind for
+// experiments (IEEE 802, 9.2.3).
+header record_t {
+    bit<32> boot;
+    bit<32> number;
+    bit<32> mac;            // over all other words of this header
+    bit<16> ether_type;
+    bit<8> version;
+    bit<8> kind;
+    bit<16> switch_id;
+    bit<16> graph;
+    bit<32> label;
+    bit<32> ingress_us;
+    bit<32> path;           // SPI and SI of the tag that came; 0: none did
+    bit<32> epoch;
+    bit<16> flow;
+    bit<8> reason;          // DROP_*
+    bit<8> reserved;
+    bit<16> port;           // it came by
+    bit<48> arrival_us;     // of this switch's own clock
+    bit<48> next_mac;       // of the tag that it leaves with
+    bit<16> reserved2;
+    bit<32> next_path;
+    bit<32> nf_labels;
+}
+
 struct headers_t {
     ARCH_HEADERS
     packet_in_t packet_in;
     packet_out_t packet_out;
     ethernet_t outer;
     nsh_t nsh;
+    record_t record;
     tunnel_t tunnel;
     ethernet_t ethernet;
     vlan_t vlan_outer;

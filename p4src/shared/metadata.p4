@@ -22,6 +22,21 @@ const bit<2> NEXT_TAGGED = 1;   // with a tag, to its outer destination
 const bit<2> NEXT_PORT = 2;     // popped, out of meta.egress_port
 const bit<2> NEXT_FLOOD = 3;    // to meta.flood_group; the flood block sees to the copies' tags
 
+// Why a packet is dropped: what a witness is told (servernf/wire/reports.py has the words).
+const bit<8> DROP_RULE = 1;         // an NF's, as it is configured
+const bit<8> DROP_MALFORMED = 2;
+const bit<8> DROP_PORT = 3;         // nothing is known of the port
+const bit<8> DROP_TAG = 4;          // a tag where none may be, or none where one must be
+const bit<8> DROP_TTL = 5;          // of the tag
+const bit<8> DROP_PATH = 6;         // nobody here takes this path, or not from there
+const bit<8> DROP_REFUSED = 7;      // no graph asks for it, or not from this source
+const bit<8> DROP_VLAN = 8;         // more tags than are parsed
+const bit<8> DROP_ROUTE = 9;
+const bit<8> DROP_TUNNEL = 10;
+const bit<8> DROP_HOST = 11;        // the endpoint has no such host
+const bit<8> DROP_DEVICE = 12;      // no way to the next device
+const bit<8> DROP_NEXT = 13;        // no block has said where to
+
 // Field lists: what a clone (for the controller, or a mirror's) and what a recirculated frame keep.
 const bit<8> CLONE_FIELDS = 1;
 const bit<8> RECIRCULATE_FIELDS = 2;
@@ -32,8 +47,14 @@ struct metadata_t {
     ARCH_METADATA
     @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<32> label;
-    @field_list(RESUME_FIELDS)
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<16> flow;
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
+    bit<32> ingress_us;         // as the tag has it, of a packet that a witness watches
+    @field_list(CLONE_FIELDS, RESUME_FIELDS)
+    bit<32> watched;            // by this key epoch of a witness; 0: it is not
+    @field_list(CLONE_FIELDS)
+    bit<1> came;                // watched, and told of for the first time: not a later pass
     @field_list(CLONE_FIELDS, RESUME_FIELDS)
     bit<24> spi;
     @field_list(CLONE_FIELDS, RESUME_FIELDS)
@@ -56,7 +77,8 @@ struct metadata_t {
     @field_list(RESUME_FIELDS)
     segment_id_t resume;        // where the next pass begins; 0: there is none
     bit<16> grown;              // bytes more than arrived, by VLAN tags
-    bit<1> drop;
+    @field_list(CLONE_FIELDS)
+    bit<8> drop;                // DROP_*; 0: it is not dropped
     bit<1> answered;            // an ARP or ND reply goes back out of its port
     bit<1> nd_answer;           // ... whose ICMPv6 checksum the deparser must compute
     @field_list(CLONE_FIELDS)

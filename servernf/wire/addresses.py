@@ -19,6 +19,8 @@ GATEWAY_MAC = 0x06_00_00_00_00_01
 """The one MAC of every gateway: locally administered, and no device's (those begin with 02)."""
 
 BROADCAST_MAC = 0xFFFF_FFFF_FFFF
+COLLECTOR_CORE = 0xFFFF
+"""Of a server's MACs: no core's but that of the CLE's collector there, if there is one."""
 DEVICE_ID_BITS = 16
 DEVICE_PREFIX_BITS = 32
 """Kind and tree, then the device's id."""

@@ -18,7 +18,7 @@ _TAG = struct.Struct(
     "!6s6sHHBBIIIII"
 )  # Ethernet; base header: ver..length, MD type, next; path; words
 _NEXT_ETHERNET = 3
-_EXPERIMENT = 0x88B5
+EXPERIMENT = 0x88B5
 """An EtherType of no protocol (IEEE 802, 9.2.3)."""
 OAM = 0x2000
 """The O bit of the base header: a packet of the managers', of which no NF hears (RFC 8300, 2.2)."""
@@ -38,6 +38,7 @@ class Tag:
     label: int = 0
     nf_labels: int = 0
     ingress_us: int = 0
+    oam: int = 0
 
 
 def encode(tag: Tag, frame: bytes) -> bytes:
@@ -47,7 +48,7 @@ def encode(tag: Tag, frame: bytes) -> bytes:
             tag.dst_mac.to_bytes(6, "big"),
             tag.src_mac.to_bytes(6, "big"),
             ETHERTYPE_NSH,
-            tag.ttl << 6 | 6,
+            tag.ttl << 6 | 6 | (OAM if tag.oam else 0),
             1,
             _NEXT_ETHERNET,
             tag.spi << 8 | tag.si,
@@ -65,9 +66,8 @@ def marker(dst_mac: int, src_mac: int, number: int, path: int) -> bytes:
 
     A frame is in it as in every tag (switches parse it), of no host and of a kind for experiments.
     """
-    frame = bytes(12) + _EXPERIMENT.to_bytes(2, "big") + bytes(8)
-    frame_out = bytearray(encode(Tag(dst_mac, src_mac, 0, 0), frame))
-    frame_out[14:16] = (INITIAL_TTL << 6 | 6 | OAM).to_bytes(2, "big")
+    frame = bytes(12) + EXPERIMENT.to_bytes(2, "big") + bytes(8)
+    frame_out = bytearray(encode(Tag(dst_mac, src_mac, 0, 0, oam=1), frame))
     frame_out[22:30] = number.to_bytes(4, "big") + path.to_bytes(4, "big")
     return bytes(frame_out)
 
@@ -99,5 +99,6 @@ def decode(data: bytes) -> tuple[Tag, bytes] | None:
         label=label,
         nf_labels=labels,
         ingress_us=stamp,
+        oam=base >> 13 & 1,
     )
     return tag, data[TAG_BYTES:]

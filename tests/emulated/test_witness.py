@@ -1,6 +1,6 @@
 """A manifest makes it all run: rings, shippers and CLE of a live network, and the customer's verdict.
 
-Oracle: pings that hosts really exchanged. Blind spot: what switches do; they are no points yet.
+Oracle: pings that hosts really exchanged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import pytest
 from live import (
     FIREWALL,
     NEEDS_EMULATION,
+    SWITCHES,
     Live,
     command,
     guard_graph,
     orchestrator,
+    orchestrator_json,
     own_folders,
 )
 from support import eventually
@@ -34,14 +36,14 @@ from orchestrator.verification.manifest import SIGNERS
 pytestmark = [NEEDS_EMULATION, pytest.mark.slow]
 
 
-def agreed(folder: Path, graph: str, bundle: Path) -> Path:
+def agreed(folder: Path, graph: str, bundle: Path, *options: str) -> Path:
     """Keys of all three, and the manifest of all packets that both have signed."""
     for role in keys.ROLES:
         orchestrator("verify", "key", "new", str(folder / f"{role}.pem"))
     secret, made = str(folder / "watch.key"), folder / "manifest.json"
     orchestrator("verify", "key", "sampling", secret)
     words = [word for role in keys.ROLES for word in (f"--{role}", str(folder / f"{role}.pub"))]
-    words += ["--sampling-key", secret, "--rate", "1", "-o", str(made)]
+    words += ["--sampling-key", secret, "--rate", "1", "-o", str(made), *options]
     orchestrator("verify", "manifest", "new", graph, str(bundle), *words)
     terms = json.loads(made.read_text())
     # All points know an epoch half an overlap after it has begun.
@@ -75,6 +77,20 @@ def judged(live: Live, bundle: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == bool(found["findings"]), done.stderr
     return found
+
+
+@contextmanager
+def collecting(live: Live, server: str, *words: str) -> Iterator[None]:
+    """`orchestrator verify cle collect` at a server's interface."""
+    argv = [sys.executable, "-m", "orchestrator", "verify", "cle", "collect", "eth0", *words]
+    process = start_in_host(live.state, server, [*argv, "--collector", server])
+    try:
+        assert process.stdout is not None
+        assert "ready" in process.stdout.readline()
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
 
 
 @contextmanager
@@ -159,4 +175,38 @@ def test_from_workers_to_the_customers_verdict() -> None:
                 assert not live.pings("h1", "198.51.100.13", 20, wait=0.2)
             there = ends(live, "denied")
             assert any("did not come" in p for found in there.values() for p in found["problems"])
+        orchestrator("net", "down", "w")
+
+
+@pytest.mark.parametrize("switch", SWITCHES[:2])
+def test_switches_report_to_the_collector(switch: str) -> None:
+    """What enters and what leaves is told by switches, and one that drops says why."""
+    with own_folders() as folder:
+        cle = f"unix:{folder}/cle.sock"
+        orchestrator("net", "up", "leaf-spine", "--switch", switch, "--name", "w", "--cle", cle)
+        live = Live("w", load_state("w"), folder)
+        graph, bundle = guard_graph(folder, FIREWALL), folder / "g.bundle"
+        orchestrator("compile", graph, "-t", "leaf-spine", "-o", str(bundle))
+        orchestrator("deploy", str(bundle), "--network", "w")
+        manifest = str(agreed(folder, graph, bundle, "--switches"))
+        known = ("--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle))
+        known = (*known, "--network", "w")
+        watch = ("verify", "cle", "watch", manifest, *known, "--collector", "server2")
+        serve = ("verify", "cle", "serve", str(folder / "log"), "--key", str(folder / "cle.pem"))
+        collect = (manifest, *known, "--cle", cle)
+        with (
+            running(*serve, "--listen", cle),
+            collecting(live, "server2", *collect),
+            running(*watch),
+        ):
+            assert live.pings("h1", "198.51.100.13", 20)
+            eventually(lambda: judged(live, bundle)["packets"] >= 40, what="40 packets judged")
+            found = judged(live, bundle)
+            assert (found["findings"], found["completeness"], found["path"]) == ([], True, True)
+            ways = orchestrator_json(
+                "verify", "trajectories", str(folder / "log"), "--cle", str(folder / "cle.pub"),
+                "--bundle", str(bundle), "--limit", "1000",
+            )  # fmt: skip
+            kinds = [{r["kind"] for r in way["records"]} for way in ways]
+            assert sum({"ENTRY", "IN", "EXIT"} <= kind for kind in kinds) >= 40
         orchestrator("net", "down", "w")

@@ -87,7 +87,7 @@ class EdgeSwitch:
         self.admitted: set[object] = set()
         for port, side in SIDES.items():
             self.add("port.ports", {"ingress_port": port}, side, {"switch_id": SWITCH_ID})
-        self.write(clone_session_update(100, 510, (1, 2), p4r.Update.INSERT))
+        self.write(clone_session_update(100, 510, (1, 2, 3, 4), p4r.Update.INSERT))
 
     @property
     def now_ns(self) -> int:

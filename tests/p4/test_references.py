@@ -36,7 +36,9 @@ VALUES = frozenset(
     }
 )
 """Keys and parameters that name nothing: they are of packets, or count within one segment or group."""
-NETWORK = frozenset({"port", "fabric", "trajectory_sample", "flowtag_departure"})
+NETWORK = frozenset(
+    {"port", "fabric", "trajectory_sample", "witness", "record", "flowtag_departure"}
+)
 """Blocks in which graphs have no entries."""
 
 

@@ -35,6 +35,7 @@ from servernf.proto import vnf_pb2
 from servernf.wire import nsh, prf, records, slices
 from servernf.wire.addresses import device_mac
 from servernf.wire.records import RecordKind, frame_digest, point_id
+from servernf.wire.reports import HEADER_BYTES, is_report
 
 pytestmark = pytest.mark.slow
 
@@ -93,15 +94,20 @@ def cheaper(provider: Provider) -> None:
 
 
 def on_link(
-    near: str, far: str, change: Callable[[bytes, random.Random], Iterable[tuple[bytes, int]]]
+    near: str,
+    far: str,
+    change: Callable[[bytes, random.Random], Iterable[tuple[bytes, int]]],
+    *,
+    reports: bool = False,
 ) -> Callable[[int], Cheat]:
-    """A share of the frames of a link fares otherwise."""
+    """A share of the frames of a link, or of what switches report over it, fares otherwise."""
 
     def make(seed: int) -> Cheat:
         chance = random.Random(seed)
 
         def link(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[bytes, int]]:
-            if (one, other) == (near, far) and chance.random() < SHARE:
+            mine = (one, other) == (near, far) and is_report(frame) is reports
+            if mine and chance.random() < SHARE:
                 return change(frame, chance)
             return ((frame, 0),)
 
@@ -118,12 +124,31 @@ def advertised(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int
     return ((frame[:-4] + b"BUY!", 0),)
 
 
+def relabelled(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
+    """A report says another label; the one that the switch sent is gone."""
+    at = nsh.TAG_BYTES + 20
+    return ((frame[:at] + chance.randbytes(4) + frame[at + 4 :], 0),)
+
+
+def made_up(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
+    """A report that nobody sent, in front of one that a switch did."""
+    at = nsh.TAG_BYTES + 4
+    number = chance.getrandbits(16).to_bytes(4, "big")
+    return ((frame[:at] + number + frame[at + 4 :], 0), (frame, 0))
+
+
+def rewritten(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
+    """What a report shows of the packet is another packet: no MAC covers that."""
+    assert len(frame) > nsh.TAG_BYTES + HEADER_BYTES
+    return ((frame[:-1] + bytes((frame[-1] ^ 1,)), 0),)
+
+
 def injected(provider: Provider) -> None:
     """Packets that nobody sent, for which somebody is to pay."""
 
     def link(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[bytes, int]]:
         found = nsh.decode(frame)
-        if (one, other) != ("leaf1", "server1") or found is None:
+        if (one, other) != ("leaf1", "server1") or found is None or found[0].oam:
             return ((frame, 0),)
         if provider.random.random() >= SHARE:
             return ((frame, 0),)
@@ -237,6 +262,25 @@ CASES = {
     "records withheld": Case(on_log(lambda record: None), TOLD, "numbers of records are missing"),
     "records edited": Case(on_log(edited), SEEN, "was changed on its way"),
     "records forged": Case(forged_twice, SEEN, "two stories under one number"),
+    "a switch withholds": Case(
+        on_link("spine1", "leaf1", lambda frame, chance: (), reports=True),
+        TOLD,
+        "numbers of records are missing",
+    ),
+    "a switch's report edited": Case(
+        on_link("leaf1", "server1", relabelled, reports=True), SEEN, "reports were forged"
+    ),
+    "a switch's report forged": Case(
+        on_link("leaf1", "server1", made_up, reports=True), SEEN, "reports were forged"
+    ),
+    "a switch's report replayed": Case(
+        on_link("leaf1", "server1", lambda frame, chance: ((frame, 0), (frame, 9)), reports=True),
+        SEEN,
+        "reports were replayed",
+    ),
+    "a switch's report shows another packet": Case(
+        on_link("leaf1", "server1", rewritten, reports=True), SEEN, "was changed on its way"
+    ),
     "backdated": Case(backdated, SEEN + 10, "with an earlier time"),
     "restarted to hide": Case(restarted, 2 * TOLD, "did not report packets that later"),
 }

@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import grpc
 import pytest
+from finsy.proto import p4r
 from provider import KEY, Cheat, Provider, manifest, result
 from typer.testing import CliRunner
 
 from orchestrator.bundle.codec import dump
 from orchestrator.cli import app
 from orchestrator.cli.verify import digest_of
+from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.clients.vnf import WorkerClient
+from orchestrator.clients.witness import ROLE, SwitchWitness
 from orchestrator.deployment.live import LiveNetwork, new_journal
 from orchestrator.deployment.operations import deploy_graph
+from orchestrator.deployment.savepoint import save
 from orchestrator.network.inventory import Inventory
 from orchestrator.simulation.control import start, stop
 from orchestrator.verification import keys
@@ -46,7 +52,9 @@ from servernf.python.runtime.worker import Worker
 from servernf.ship.shipper import Shipper
 from servernf.wire import nsh
 from servernf.wire.addresses import device_mac
+from servernf.wire.reports import is_report
 from servernf.wire.ring import Ring
+from servernf.wire.witness import Witness
 
 pytestmark = pytest.mark.slow
 
@@ -148,7 +156,8 @@ def test_what_the_cle_has_archived_is_what_is_judged_by(agreed: Path, tmp_path: 
 
 def test_a_cheat_is_found_and_told_with_evidence(agreed: Path, tmp_path: Path) -> None:
     def advertised(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[bytes, int]]:
-        return ((frame[:-4] + b"BUY!" if one == "leaf1" else frame, 0),)
+        changes = one == "leaf1" and not is_report(frame)
+        return ((frame[:-4] + b"BUY!" if changes else frame, 0),)
 
     provider = Provider(3, Cheat(link=advertised), rate=RATE)
     provider.run(40)
@@ -208,12 +217,38 @@ def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
             status = stub.getStatus(vnf_pb2.StatusRequest(), timeout=60)
             assert list(status.witnessed_graphs) == ["campus"]
             told.append(str(status))
+    boots: list[int] = []
+
+    def known(point: str, boot: int) -> tuple[int, int]:
+        boots.append(boot)
+        return keys.report_key(KEY, "campus", point, boot)
+
+    witness = Witness((epoch,))
+    secrets = [epoch.key0, epoch.key1]
+    for name, found in inventory.pipelines.items():
+        session = SwitchClient(name, found.address, found.device_id, role=ROLE)
+        with SwitchWitness(
+            name, session, result().bundle.graph_id, 1, partial(known, name), time.time
+        ) as point:
+            point.set_witness("campus", witness)
+            point.set_witness("campus", witness)
+        (boot,) = boots
+        secrets += keys.report_key(KEY, "campus", name, boot)
+        boots.clear()
+    everything = p4r.Entity(table_entry=p4r.TableEntry())
+    # As a controller reads a switch, to keep what is there for a while.
+    with live.device("leaf1") as device:
+        told += [str(entity) for entity in device.read_entities(everything)]
+        assert any("witness" in text for text in told), "the entry is there, without its keys"
+        held_back = save(device)
+        assert len(held_back) > 1000
     for words in ("status", "reconcile --dry-run", "metrics --once", "tables all"):
         told.append(CliRunner().invoke(app, [*words.split(), "--json"]).stdout)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 2
     held = [path.read_bytes() for path in files] + [text.encode() for text in told]
-    for number in (epoch.key0, epoch.key1):
+    held.append(held_back)
+    for number in secrets:
         words = [str(number).encode(), f"{number:08x}".encode()]
         words += [number.to_bytes(4, order) for order in ("big", "little")]
         assert not any(word in data for word in words for data in held)

@@ -46,13 +46,13 @@ def test_wires() -> None:
         "3fa2",
     )  # fmt: skip
     assert first.ends == (
-        VethEnd("s1", 7, "o3fa2s1p7", 1600, None),
-        VethEnd("s2", 1, "o3fa2s2p1", 1600, None),
+        VethEnd("s1", 7, "o3fa2s1p7", 1664, None),
+        VethEnd("s2", 1, "o3fa2s2p1", 1664, None),
     )
     assert second.a == VethEnd("h1", 0, "eth0", 1500, HOST.mac)
-    assert second.b == VethEnd("s1", 2, "o3fa2s1p2", 1600, None)
-    assert third.b == VethEnd("server1", 0, "eth0", 1600, device_mac(9))
-    assert fourth.b == VethEnd("server1", 1, "eth1", 1600, None)
+    assert second.b == VethEnd("s1", 2, "o3fa2s1p2", 1664, None)
+    assert third.b == VethEnd("server1", 0, "eth0", 1664, device_mac(9))
+    assert fourth.b == VethEnd("server1", 1, "eth1", 1664, None)
     plan = (first, second, third, fourth)
     assert [end.interface for end in ends_of("s1", plan)] == ["o3fa2s1p7", "o3fa2s1p2", "o3fa2s1p4"]
 
@@ -86,7 +86,7 @@ def test_a_worker_for_each_core_that_is_not_reserved() -> None:
 
 
 def test_a_servers_kernel_answers_nobody() -> None:
-    lines = setup.server_lines(SERVER, [VethEnd("server1", 0, "eth0", 1600, device_mac(9))])
+    lines = setup.server_lines(SERVER, [VethEnd("server1", 0, "eth0", 1664, device_mac(9))])
     assert lines == ["link set lo up", "link set eth0 arp off up"]
 
 
@@ -96,7 +96,7 @@ def test_interfaces_that_a_topology_gives_to_workers() -> None:
         ("eth0", ""),
         ("vf1", ""),
     ]
-    assert setup.server_lines(server, [VethEnd("server1", 0, "eth0", 1600, device_mac(9))])[2:] == [
+    assert setup.server_lines(server, [VethEnd("server1", 0, "eth0", 1664, device_mac(9))])[2:] == [
         "link set eth0 address 02:00:00:09:00:01",
         "link add link eth0 name vf1 address 02:00:00:09:00:02 type macvlan mode private",
         "link set vf1 addrgenmode none arp off up",

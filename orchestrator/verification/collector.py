@@ -1,0 +1,137 @@
+"""The collector: switches' reports (`servernf.wire.reports`) become records for the CLE's log.
+
+It is the CLE's own: who made a report it knows by the key that the CLE has told that switch only. What
+is no report of a switch of the graph is refused, and told in a record of the collector's: in the verdict
+that is somebody who speaks in a switch's name. Frames of one switch may overtake each other, so they are
+kept for `HELD_US` and told in the order of their numbers; what comes later than that is missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+
+from servernf.wire import reports
+from servernf.wire.errors import InputError
+from servernf.wire.records import CUT, Record, event, frame_digest, point_id
+from servernf.wire.reports import Report
+
+NAME = "collector"
+COLLECTOR = point_id(NAME)
+"""The collector's own point."""
+REFUSED = "refused"
+"""Its event: `why` is one of the reasons below, `count` how many since the last time."""
+FORGED, REPLAYED, STRANGE = "forged", "replayed", "strange"
+HELD_US = 50_000
+"""How long a report waits for one with a lower number."""
+_REMEMBERED = 1 << 16
+"""Numbers of a boot below the newest one that are told apart from those that come again."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A switch's reports since a boot: numbers below `next` were told or are given up."""
+
+    boot: int
+    key: tuple[int, int]
+    next: int = 0
+    seen: set[int] = field(default_factory=set[int])
+    held: list[tuple[int, int, Report]] = field(default_factory=list[tuple[int, int, Report]])
+    """A heap of (number, when it came, report)."""
+
+
+class Collector:
+    """Of one graph. `points` are its switches by id, `key` gives a switch's key by its name and a boot,
+    `headers` how much of a frame is kept (0: all); `sink` takes records in their order, a point's at a
+    time. `wall_us` is the time that records have."""
+
+    def __init__(
+        self,
+        graph_id: int,
+        points: Mapping[int, str],
+        key: Callable[[str, int], tuple[int, int]],
+        wall_us: Callable[[], int],
+        sink: Callable[[bytes], object],
+        *,
+        boot: int,
+        headers: int = 0,
+    ) -> None:
+        self._graph_id, self._points, self._key = graph_id, dict(points), key
+        self._wall_us, self._sink, self._headers = wall_us, sink, headers
+        self._streams: dict[int, _Stream] = {}
+        self._boot, self._sequence = boot, 0
+        self.refused: Counter[str] = Counter()
+        """What was no report, by why."""
+        self._told: Counter[str] = Counter()
+        self._tell({"event": "boot", "point": NAME})
+
+    def take(self, frame: bytes) -> None:
+        """A frame that came; what is no report, or of another graph, is nobody's business here."""
+        if not reports.is_report(frame):
+            return
+        try:
+            report = reports.decode(frame)
+        except InputError:
+            self.refused[STRANGE] += 1
+            return
+        if report.graph != self._graph_id:
+            return
+        name = self._points.get(report.switch)
+        if name is None:
+            self.refused[STRANGE] += 1
+            return
+        stream = self._streams.get(report.switch)
+        known = stream is not None and stream.boot == report.boot
+        key = stream.key if stream is not None and known else self._key(name, report.boot)
+        if not reports.is_authentic(frame, key):
+            self.refused[FORGED] += 1
+            return
+        if stream is None or report.boot > stream.boot:
+            if stream is not None:
+                self._release(report.switch, stream, None)
+            stream = self._streams[report.switch] = _Stream(report.boot, key)
+        elif report.boot < stream.boot or report.number in stream.seen:
+            self.refused[REPLAYED] += 1
+            return
+        if report.number < stream.next - _REMEMBERED:
+            self.refused[REPLAYED] += 1
+            return
+        stream.seen.add(report.number)
+        if report.number >= stream.next:
+            heappush(stream.held, (report.number, self._wall_us(), report))
+
+    def settle(self, *, ended: bool = False) -> None:
+        """Tell what need not be held longer (`ended`: all), and what was refused since the last time."""
+        until = None if ended else self._wall_us() - HELD_US
+        for switch, stream in self._streams.items():
+            self._release(switch, stream, until)
+        for why, count in self.refused.items():
+            if count > self._told[why]:
+                self._tell({"event": REFUSED, "why": why, "count": count - self._told[why]})
+                self._told[why] = count
+
+    def _release(self, switch: int, stream: _Stream, until: int | None) -> None:
+        """Records of those that came until a time (None: all), and of those with lower numbers."""
+        due = [number for number, at, _ in stream.held if until is None or at <= until]
+        last = max(due, default=-1)
+        point = point_id(self._points[switch])
+        while stream.held and (stream.held[0][0] <= last or stream.held[0][0] == stream.next):
+            number, at, report = heappop(stream.held)
+            stream.next = number + 1
+            self._sink(_cut(report.record(point, at), self._headers).pack())
+        if len(stream.seen) > 2 * _REMEMBERED:
+            stream.seen = {n for n in stream.seen if n >= stream.next - _REMEMBERED}
+
+    def _tell(self, said: dict[str, object]) -> None:
+        made = event(COLLECTOR, self._boot, self._sequence, self._wall_us(), said)
+        self._sequence += 1
+        self._sink(made.pack())
+
+
+def _cut(record: Record, headers: int) -> Record:
+    if not headers or len(record.frame) <= headers:
+        return record
+    digest = frame_digest(record.frame)
+    return replace(record, flags=CUT, digest=digest, frame=record.frame[:headers])

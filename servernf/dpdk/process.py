@@ -18,7 +18,7 @@ from servernf.host import channel
 from servernf.host.channel import FRAME, PORT_REASONS
 from servernf.wire.errors import ServerError
 
-VERSION = 5
+VERSION = 6
 MOST_INSTANCES = 4096
 _COMPILE_S = 300.0
 _TOLD = struct.Struct("=II")
@@ -33,6 +33,7 @@ WORKER_REASONS = (
     "malformed",
     "no_next_hop",
     "loop",
+    "standby_behind",
 )
 """Why the worker itself drops frames, in the order of `enum lost`."""
 
@@ -64,6 +65,11 @@ class ProcessRequest(IntEnum):
     KEPT = 24
     GIVE = 25
     MARKS = 26
+    HOLD = 27
+    ACKED = 28
+    UNHOLD = 29
+    COUNTED = 30
+    SEND = 31
 
 
 class ProcessGone(ServerError):

@@ -1,41 +1,23 @@
-"""The calls of `vnf.proto` that the dpdk runtime refuses by name; the others are `servernf.python`'s."""
+"""The calls of `vnf.proto` where the dpdk runtime does more than its worker's Python part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import cast
 
 import grpc
 
+from servernf.dpdk.worker import DpdkWorker
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.service import VnfService
 
 
-def _refused(what: str) -> Callable[..., Any]:
-    def call(self: VnfService, request: object, context: grpc.ServicerContext) -> NoReturn:
-        context.abort(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"{what}: the dpdk runtime does not do that yet; runtime python does",
-        )
-
-    return call
-
-
 class DpdkService(VnfService):
-    """State is not doubled elsewhere yet."""
+    """Markers leave at once: no thread of this process sends a next batch."""
 
-    markLastInTransit = _refused("markLastInTransit")
-
-    def replicate(
-        self, request: vnf.ReplicateRequest, context: grpc.ServicerContext
-    ) -> vnf.ReplicateResponse:
-        if request.phase == vnf.ReplicateRequest.START:
-            return _refused("replicate")(self, request, context)
-        return super().replicate(request, context)
-
-    def getVariants(
-        self, request: vnf.VariantsRequest, context: grpc.ServicerContext
-    ) -> vnf.VariantsResponse:
-        if request.operation == "replicate":
-            return vnf.VariantsResponse()
-        return super().getVariants(request, context)
+    def markLastInTransit(
+        self, request: vnf.MarkLastInTransitRequest, context: grpc.ServicerContext
+    ) -> vnf.MarkLastInTransitResponse:
+        answer = super().markLastInTransit(request, context)
+        worker = cast("DpdkWorker", self._worker)
+        worker.jobs.do(worker.send_markers)
+        return answer

@@ -1,6 +1,6 @@
 """A worker whose packets a C process runs, configured as one of `servernf.python`.
 
-It refuses by name what this runtime has not yet: state that is doubled elsewhere.
+It refuses by name what this runtime has not yet: flow spaces within buckets.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.moving import EngineArriving, EngineDeparting, EngineGates, EngineJobs
 from servernf.dpdk.notes import keys, note
 from servernf.dpdk.process import ProcessGone
+from servernf.dpdk.replicating import WAITS, EngineReplicas
 from servernf.dpdk.state import InstanceState
 from servernf.dpdk.telling import EVENT, ToldEvents
 from servernf.host.compiling import HYPERSCAN
@@ -63,6 +64,8 @@ class DpdkWorker(Worker):
         self.jobs = EngineJobs(live=live)
         self._engine_gates = EngineGates(core_mac, engine, clock, self.transfers)
         self.gates = self._engine_gates  # pyrefly: ignore[bad-override-mutable-attribute]
+        self._engine_replicas = EngineReplicas(self, self.arrivals, engine)
+        self.replicas = self._engine_replicas  # pyrefly: ignore[bad-override-mutable-attribute]
         self._gated = threading.Event()
         self.socket_drops = self.shim.socket_drops = self._port_drops
         self.ended = threading.Event()
@@ -92,7 +95,9 @@ class DpdkWorker(Worker):
                 if self.gates.all:
                     self.gates.fetch()
                 left, self._engine_gates.left = self._engine_gates.left, []
-                return left + self.engine.process.packets(self.now_us(), frames)
+                left += self.engine.process.packets(self.now_us(), frames)
+                self.send_markers()
+                return left + self._engine_replicas.settled_up(self.now_us())
         except ProcessGone:
             lost = self.drops.get("process_gone", 0)
             self.drops["process_gone"] = lost + len(frames)
@@ -100,7 +105,13 @@ class DpdkWorker(Worker):
 
     def wait_us(self) -> int | None:
         """0: frames that waited while state moved are to be sent by `process`."""
-        return 0 if self._engine_gates.left else None
+        due = self._engine_gates.left or self._engine_replicas.is_due(self.now_us())
+        return 0 if due or self.marks.waiting else None
+
+    def send_markers(self) -> None:
+        """Job: have markers leave behind all that has left, or waits to."""
+        if self.marks.waiting:
+            self._engine_replicas.send_behind(self.marks.taken())
 
     # State.
 
@@ -207,6 +218,9 @@ class DpdkWorker(Worker):
                     if kind == EVENT:
                         self._events.take(number, said)
                         continue
+                    if kind == WAITS:
+                        self._engine_replicas.attend()
+                        continue
                     batch = note(self.engine, self._wall_us, kind, number, said)
                     if batch is not None:
                         self.shim.noted(batch, 1)
@@ -267,6 +281,7 @@ class DpdkWorker(Worker):
                 with self._lock, self.jobs.turn:
                     self.engine.restart()
                     self._engine_gates.again()
+                    self._engine_replicas.process_ended(self.last_error)
             except ServerError as error:
                 self._tell(f"it could not be started again: {error}")
                 continue  # which the next look at it counts

@@ -231,14 +231,16 @@ class StateDelta(_message.Message):
     def __init__(self, nfs: _Optional[_Iterable[_Union[NfDelta, _Mapping]]] = ...) -> None: ...
 
 class NfDelta(_message.Message):
-    __slots__ = ("nf", "batches", "gone")
+    __slots__ = ("nf", "batches", "gone", "groups")
     NF_FIELD_NUMBER: _ClassVar[int]
     BATCHES_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     nf: str
     batches: _containers.RepeatedScalarFieldContainer[bytes]
     gone: _containers.RepeatedCompositeFieldContainer[GoneRecords]
-    def __init__(self, nf: _Optional[str] = ..., batches: _Optional[_Iterable[bytes]] = ..., gone: _Optional[_Iterable[_Union[GoneRecords, _Mapping]]] = ...) -> None: ...
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, nf: _Optional[str] = ..., batches: _Optional[_Iterable[bytes]] = ..., gone: _Optional[_Iterable[_Union[GoneRecords, _Mapping]]] = ..., groups: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GoneRecords(_message.Message):
     __slots__ = ("table", "keys")

@@ -9,7 +9,7 @@
 
 #include "messages.h"
 
-#define BOUNDARY_VERSION 5
+#define BOUNDARY_VERSION 6
 #define MOST_INSTANCES 4096
 #define MOST_STEPS (1u << 20)
 
@@ -42,6 +42,12 @@ enum ask {
     ASK_KEPT,      /* -> how many did not fit, frames */
     ASK_GIVE,      /* now_us, frames that go by gates -> frames that leave, without a port */
     ASK_MARKS,     /* numbers of transfers whose markers may come -> markers that have come: a transfer's number, a path's */
+    /* What leaves while a standby follows (holding.c). The number is a replication's. */
+    ASK_HOLD,      /* a `hold_for`, how many packets, when the standby was asked last -> packets so far */
+    ASK_ACKED,     /* now_us, packets whose updates the standby has, when it was asked -> frames that leave, without a port */
+    ASK_UNHOLD,    /* now_us, whether what waits is dropped -> how many were, then frames that leave, without a port */
+    ASK_COUNTED,   /* -> packets so far, frames that wait, whether the standby is to be told at once */
+    ASK_SEND,      /* now_us, frames that leave behind all others -> frames that leave, without a port */
     ANSWER = 64,   /* payload as said above */
     ANSWER_ERROR,  /* a text */
 };
@@ -62,6 +68,7 @@ enum told {
     TOLD_CALL = 1, /* a `note_call`, the frame given, the frame left; of what was sent beside port, size and frame each */
     TOLD_LOST,     /* a `note_lost`, the frame */
     TOLD_EVENT,    /* a `note_event` */
+    TOLD_WAITS,    /* a standby is to be told what has changed; until ASK_COUNTED it is not told again */
 };
 
 struct note_call {
@@ -113,6 +120,7 @@ enum lost {
     MALFORMED,
     NO_NEXT_HOP,
     LOOP,
+    STANDBY_BEHIND,
     LOST_REASONS
 };
 

@@ -8,6 +8,7 @@
 
 #include "events.h"
 #include "gates.h"
+#include "holding.h"
 #include "moving.h"
 #include "noting.h"
 #include "steps.h"
@@ -327,6 +328,11 @@ const char *engine_serve(u32 kind, u32 instance, struct reader *r, struct writer
     case ASK_MARKS:
         gates_marks(r, answer);
         return NULL;
+    case ASK_HOLD:
+        return hold_open(instance, r, answer);
+    case ASK_COUNTED:
+        hold_counted(answer);
+        return NULL;
     default:
         return moving_serve(kind, instance, r, answer);
     }
@@ -342,6 +348,7 @@ bool engine_start(u64 mac_number, struct shared shared)
     memcpy(&mac, own, sizeof own);
     mac &= mac_mask;
     tables_open(shared);
+    holding_start(memory.words + LOST + STANDBY_BEHIND);
     return shared.count >= LOST + LOST_REASONS;
 }
 
@@ -353,6 +360,7 @@ void engine_end(void)
         end_instance(i);
     tables_close();
     gates_end();
+    holding_end();
     noting_end();
 }
 

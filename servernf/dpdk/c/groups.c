@@ -85,6 +85,8 @@ static bool is_linked(const struct groups *g, const struct entry *e)
     return e->number < g->built;
 }
 
+bool groups_opened;
+
 static void tell(struct groups *g, u32 group, bool opened)
 {
     for (u32 i = 0; i < MOST_WATCHES; i++) {
@@ -93,6 +95,7 @@ static void tell(struct groups *g, u32 group, bool opened)
             continue;
         set_bit(w->touched, group);
         w->opened |= opened;
+        groups_opened |= opened;
     }
 }
 

@@ -9,6 +9,7 @@
 #include "channel.h"
 #include "engine.h"
 #include "gates.h"
+#include "holding.h"
 #include "noting.h"
 #include "ports.h"
 #include "privileges.h"
@@ -53,23 +54,41 @@ static bool take_frame(struct reader *r, struct received *f, u8 *room)
 
 typedef u32 burst_fn(const struct received *frames, u32 count, u64 now_us, struct sent *sent);
 
-/* Run a burst; what leaves goes out by the port or, without one, is written. */
+/* A frame goes out by the port or, without one, is written. */
+static void leave(const u8 *bytes, u32 size, struct writer *w)
+{
+    u8 *at = NULL;
+    if (ports_count()) {
+        at = ports_room(0, size);
+    } else {
+        write_u32(w, 0);
+        write_u32(w, size);
+        at = write_room(w, size);
+    }
+    if (at)
+        memcpy(at, bytes, size);
+}
+
+/* Those that wait for nothing any more. */
+static void leave_held(u64 now_us, struct writer *w)
+{
+    holding_release(now_us, leave, w);
+    if (ports_count())
+        ports_flush();
+}
+
+/* Run a burst, and have leave what does. */
 static void run_burst(burst_fn *burst, const struct received *frames, u32 count, u64 now_us, struct writer *w)
 {
     struct sent sent[MOST_SENT];
     u32 out = burst(frames, count, now_us, sent);
-    for (u32 i = 0; i < out; i++) {
-        u8 *at = NULL;
-        if (ports_count()) {
-            at = ports_room(0, sent[i].size);
-        } else {
-            write_u32(w, 0);
-            write_u32(w, sent[i].size);
-            at = write_room(w, sent[i].size);
-        }
-        if (at)
-            memcpy(at, sent[i].bytes, sent[i].size);
+    if (unlikely(holding)) {
+        holding_burst(sent, out, count, now_us);
+        leave_held(now_us, w);
+        return;
     }
+    for (u32 i = 0; i < out; i++)
+        leave(sent[i].bytes, sent[i].size, w);
     if (ports_count())
         ports_flush();
 }
@@ -118,6 +137,38 @@ static const char *ungate(u32 number, struct reader *r, struct writer *w)
     return wrong;
 }
 
+/* Frames that leave behind all others. */
+static const char *send_behind(struct reader *r, struct writer *w)
+{
+    static u8 room[HEADROOM + MAX_FRAME + SLACK];
+    struct reader checked = *r;
+    struct received f;
+    while (checked.at < checked.end)
+        if (!take_frame(&checked, &f, room))
+            return BAD;
+    while (r->at < r->end) {
+        take_frame(r, &f, room);
+        if (holding)
+            holding_frame(f.bytes, f.size);
+        else
+            leave(f.bytes, f.size, w);
+    }
+    return NULL;
+}
+
+/* What has frames leave that have waited. */
+static const char *let(struct question *q, struct writer *w)
+{
+    struct reader *r = &q->payload;
+    u64 now = take_u64(r);
+    const char *wrong = q->kind == ASK_ACKED    ? hold_acked(q->slot, r)
+                        : q->kind == ASK_UNHOLD ? hold_close(q->slot, r, w)
+                                                : send_behind(r, w);
+    if (!wrong)
+        leave_held(now, w);
+    return wrong;
+}
+
 /* -- messages -------------------------------------------------------------------------------------------- */
 
 static const char *serve(struct question *q, struct writer *w)
@@ -130,6 +181,10 @@ static const char *serve(struct question *q, struct writer *w)
         return packets(&q->payload, w, take_u64(&q->payload), engine_give);
     case ASK_UNGATE:
         return ungate(q->slot, &q->payload, w);
+    case ASK_ACKED:
+    case ASK_UNHOLD:
+    case ASK_SEND:
+        return let(q, w);
     case ASK_DROPS:
         ports_drops(drops);
         write_bytes(w, drops, sizeof drops);
@@ -178,6 +233,11 @@ static u32 forward(void)
     if (!count)
         return 0;
     u32 out = engine_burst(frames, count, began / 1000, sent);
+    if (unlikely(holding)) {
+        holding_burst(sent, out, count, began / 1000);
+        leave_held(began / 1000, NULL);
+        out = 0;
+    }
     if (unlikely(channel_told_events()))
         channel_tell();
     for (u32 i = 0; i < out; i++) {

@@ -195,6 +195,7 @@ void queue_remove(struct table *t, struct queue *q, struct entry *e);
 /* -- groups ------------------------------------------------------------------------------------------------ */
 
 void table_touched(struct table *t, const struct entry *e);
+extern bool groups_opened; /* of what is watched, records have come or gone; whoever asks makes it false */
 void groups_entered(struct table *t, const struct entry *e);
 void groups_leaves(struct table *t, const struct entry *e);
 void groups_changed(struct table *t, const struct entry *e); /* another flow is its own now */

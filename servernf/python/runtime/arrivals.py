@@ -33,11 +33,19 @@ _LEAST_SECRET, _MOST_SECRET = 16, 64
 class TransferHost(Protocol):
     """What transfers need of their worker."""
 
-    jobs: Jobs
-    gates: Gates
     held: HeldFrames
     drops: dict[str, int]
     shim: Shim
+
+    @property
+    def jobs(self) -> Jobs:
+        """What the data path's thread is asked to do."""
+        ...
+
+    @property
+    def gates(self) -> Gates:
+        """Of frames whose state is on its way."""
+        ...
 
     @property
     def instances(self) -> Mapping[str, Instance]:

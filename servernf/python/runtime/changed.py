@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.departing import Notes, unwatch, watch
@@ -42,6 +42,38 @@ class _Noting(Index):
     def leave(self, key: object, record: object) -> None:
         self._changed.left.add((self._name, key))
         self._changed.opened = True
+
+
+class Changed(Protocol):
+    """What changes of an instance that another worker follows. Every method is a job."""
+
+    opened: bool
+
+    def begin(self) -> None:
+        """Note from now on; `watch` has packets noted, too."""
+
+    def watch(self, instances: Iterable[Instance]) -> bool:
+        """Have all that go on with the same tables noted; False: the instance is not there any more."""
+        ...
+
+    def end(self) -> None:
+        """Note nothing any more."""
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is anything that the other one does not have."""
+        ...
+
+    def scan(self) -> bool:
+        """Look at some of what was there in the beginning; False: all has been looked at."""
+        ...
+
+    def gather(self) -> None:
+        """What has changed until now is to go out."""
+
+    def chunk(self, now_us: int) -> vnf.NfDelta | None:
+        """Some whole groups of what is to go out; None: nothing is left."""
+        ...
 
 
 class ChangedRecords:

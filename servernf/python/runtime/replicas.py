@@ -17,12 +17,14 @@ from typing import NamedTuple
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.packet import TCP, PacketView
 from servernf.python.runtime.arrivals import Arrivals, TransferHost, buckets_of
-from servernf.python.runtime.changed import ChangedRecords
+from servernf.python.runtime.changed import Changed, ChangedRecords
 from servernf.python.runtime.errors import NotFound, Unreachable
 from servernf.python.runtime.gates import Gate
 from servernf.python.runtime.standbys import LEASE_US, Standbys
+from servernf.python.runtime.tables import Instance
 from servernf.python.runtime.tag import TAG_BYTES
 from servernf.python.runtime.transfers import Dial
+from servernf.python.scope import Buckets
 from servernf.python.variants import check_variant
 from servernf.wire.configs import config_digest
 from servernf.wire.errors import InputError, ServerError, quoted
@@ -57,7 +59,7 @@ class Replica:
         self.redial = lambda: dial(request.destination, request.destination_name)
         self.peer = self.redial()
         self.told = vnf.ReplicateResponse(state="copying")
-        self.changed: list[ChangedRecords] = []
+        self.changed: list[Changed] = []
         self.gate = Gate(self.nfs, self.buckets, self._drops, follows=True)
         self.heard_us = now_us
         """When it was asked what was answered last."""
@@ -166,6 +168,7 @@ class Replicas:
         """replicate: one phase of it."""
         if not 1 <= len(request.id.encode()) <= _MOST_ID:
             raise InputError(f"id: must have 1 to {_MOST_ID} bytes, not {len(request.id.encode())}")
+        self._host.jobs.do(self._host.gates.fetch)
         if request.phase == vnf.ReplicateRequest.PROMOTE:
             return self.standbys.promote(request.id)
         replica = self.all.get(request.id)
@@ -232,7 +235,9 @@ class Replicas:
             self._end(before, "stopped")
         self._arrivals.check_free(replica.nfs, replica.buckets, follows=True)
         instances = self._host.instances
-        replica.changed = [ChangedRecords(instances[name], replica.buckets) for name in replica.nfs]
+        replica.changed = [
+            self._changed_of(instances[name], replica.buckets) for name in replica.nfs
+        ]
         for changed in replica.changed:
             changed.begin()
         ended = [name for name, other in self.all.items() if other.over.is_set()]
@@ -241,6 +246,10 @@ class Replicas:
         self.all[replica.id] = replica
         self._arrivals.taken[replica.id] = replica.gate
         self._host.settle()
+
+    def _changed_of(self, instance: Instance, buckets: Buckets | None) -> Changed:
+        """What of an instance changes."""
+        return ChangedRecords(instance, buckets)
 
     def _follow(self, replica: Replica) -> None:
         """Job: what leaves from now on waits for the standby."""
@@ -292,17 +301,22 @@ class Replicas:
         """Have the standby know all that has changed until now."""
 
         def begin() -> tuple[int, vnf.StateDelta | None]:
-            return self.total, self._gathered(replica)
-
-        def end() -> None:
-            replica.acked = total
+            return self._count(), self._gathered(replica)
 
         jobs = self._host.jobs
         if replica.unsent is not None:
             replica.push(replica.unsent, self._host.now_us())
         total, part = jobs.do(begin)
         self._send(replica, part)
-        jobs.do(end)
+        jobs.do(lambda: self._acked(replica, total))
+
+    def _count(self) -> int:
+        """Job: packets that have come so far."""
+        return self.total
+
+    def _acked(self, replica: Replica, total: int) -> None:
+        """Job: the standby has all updates of so many packets."""
+        replica.acked = total
 
     def _run(self, replica: Replica) -> None:
         """Thread: push what has changed when it is asked to, and by time."""

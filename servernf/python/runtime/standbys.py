@@ -17,7 +17,7 @@ from servernf.python.runtime.arrivals import Announced, Arrivals, TransferHost
 from servernf.python.runtime.changed import group_of
 from servernf.python.runtime.errors import NotFound
 from servernf.python.runtime.gates import Gate
-from servernf.python.runtime.moving import check_divided
+from servernf.python.runtime.moving import all_buckets, check_divided
 from servernf.python.runtime.tables import Instance
 from servernf.python.scope import Buckets
 from servernf.python.state import CHUNK
@@ -66,6 +66,10 @@ class StandbyRecords:
     """Has an instance enter records, of a time."""
     kept: dict[_Place, _Kept] = field(default_factory=dict[_Place, _Kept])
     """Those that came longest ago first."""
+    of_group: dict[tuple[str, int], set[_Place]] = field(
+        default_factory=dict[tuple[str, int], "set[_Place]"]
+    )
+    """The same by NF and group."""
     size: int = 0
     dropped: int = 0
     is_promoted: bool = False
@@ -76,7 +80,7 @@ class StandbyRecords:
     def apply(self, delta: vnf.StateDelta, now_us: int) -> int:
         """Keep what a primary says; how many records. InputError: nothing has changed."""
         come: dict[_Place, _Kept] = {}
-        gone: list[_Place] = []
+        gone: set[_Place] = set()
         for part in delta.nfs:
             if part.nf not in self.instances:
                 raise InputError(f"delta.nf: {unknown('NF', part.nf, sorted(self.instances))}")
@@ -85,21 +89,29 @@ class StandbyRecords:
             for told in part.gone:
                 if told.table not in instance.nf.state.tables:
                     raise InputError(f"delta.gone: {instance.type_name} has no table {told.table}")
-                gone += [(part.nf, told.table, key) for key in told.keys]
+                gone |= {(part.nf, told.table, key) for key in told.keys}
+            for group in part.groups:
+                gone |= self.of_group.get((part.nf, group), set())
         self._check_room(come)
-        for place in (*come, *gone):
+        for place in gone | come.keys():
             was = self.kept.pop(place, None)
             if was is not None:
                 self.size -= len(was.body) + len(place[2])
+                self._part(place, was).discard(place)
         for place, record in come.items():
             self.kept[place] = record
             self.size += len(record.body) + len(place[2])
+            self._part(place, record).add(place)
         return len(come)
+
+    def _part(self, place: _Place, record: _Kept) -> set[_Place]:
+        return self.of_group.setdefault((place[0], record.group), set())
 
     def _read(
         self, instance: Instance, batches: Iterable[bytes], now_us: int
     ) -> dict[_Place, _Kept]:
         state = instance.nf.state
+        buckets = self.buckets or all_buckets([instance])
         records: dict[_Place, _Kept] = {}
         for data in batches:
             batch = decode(data, lambda _: state.layouts)
@@ -109,7 +121,9 @@ class StandbyRecords:
             for record in batch.records:
                 key = declared.kind.unpack_key(record.key)
                 made, _ = declared.kind.unpack(record.body, now_us)
-                group = group_of(declared, self.buckets, key, made)
+                group = group_of(declared, buckets, key, made)
+                if group is None and self.buckets is None:
+                    group = 0  # of no flow
                 if group is None:
                     raise InputError(
                         f"delta.batches: a record of {instance.name}'s {batch.table} is in none of"

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 from dpdk_support import HAS, NEEDS_COMPILER, NEXT, frames, running, tagged
 from scapy.layers.inet import IP, UDP, fragment
@@ -32,7 +31,6 @@ from servernf.conformance.vectors import Vector
 from servernf.dpdk.building import build
 from servernf.dpdk.process import ProcessRequest
 from servernf.dpdk.worker import MOST_RESTARTS, DpdkWorker
-from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.chain import ChainScope, ExitHop, NfHop
 from servernf.python.runtime.changes import NfSpec
 from servernf.python.runtime.tables import SampledLabels
@@ -95,16 +93,6 @@ def test_calls(device: WorkerUnderTest, says: str) -> None:
 )
 def test_vectors(device: WorkerUnderTest, vector: Vector) -> None:
     packets.check(device, vector)
-
-
-def test_what_it_has_not_yet_is_refused_by_name(device: WorkerUnderTest) -> None:
-    device.begin()
-    stub = device.stub
-    for call, request in (
-        (stub.replicate, vnf.ReplicateRequest(phase=vnf.ReplicateRequest.START)),
-    ):
-        with pytest.raises(grpc.RpcError, match="the dpdk runtime does not do that yet"):
-            call(request, metadata=[("election-id-bin", device.election.to_bytes(16))])
 
 
 def test_compile_time_and_run_time_name_the_same_nfs(worker: DpdkWorker) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import ProcessRequest, packed_frames, unpacked_frames
-from servernf.dpdk.state import InstanceState, bits_of, check_whole, states_of
+from servernf.dpdk.state import InstanceState, bits_of, spaces_of, states_of
 from servernf.python.runtime.arriving import Arriving
 from servernf.python.runtime.departing import Chunk
 from servernf.python.runtime.gates import Gate, Gates
@@ -136,18 +136,16 @@ class EngineGates(Gates):
         if buckets is None:
             by, scope = 0, bytes(1 << 13)
         else:
-            check_whole(buckets)
             by, scope = KEYS.index(buckets.key), bits_of(buckets)
         head = [len(numbers), *numbers, buckets is None, by]
-        return struct.pack(f"={len(head)}I", *head) + scope
+        return struct.pack(f"={len(head)}I", *head) + scope + spaces_of(buckets)
 
 
 class EngineDeparting:
     """As `servernf.python.runtime.departing.Departing`."""
 
     def __init__(self, engine: NfEngine, instances: Iterable[Instance], buckets: Buckets) -> None:
-        check_whole(buckets)
-        self._states = [InstanceState(engine, instance) for instance in instances]
+        self._states = [InstanceState(engine, instance, buckets) for instance in instances]
         self._buckets = buckets
         self._todo: list[dict[int, int]] = [{} for _ in self._states]
         self._sent: list[set[int]] = [set() for _ in self._states]
@@ -240,9 +238,7 @@ class EngineArriving(Arriving):
         instances: Mapping[str, Instance],
         buckets: Buckets | None,
     ) -> None:
-        self._states = states_of(engine, instances)
-        if buckets is not None:
-            check_whole(buckets)
+        self._states = states_of(engine, instances, buckets)
         super().__init__(instances, buckets)
         if buckets is None:
             full = [name for name, state in self._states.items() if state.size()[0]]

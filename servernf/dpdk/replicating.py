@@ -14,7 +14,7 @@ from typing import Any
 
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import ProcessRequest, packed_frames, unpacked_frames
-from servernf.dpdk.state import InstanceState, bits_of, check_whole
+from servernf.dpdk.state import InstanceState, bits_of
 from servernf.proto import vnf_pb2 as vnf
 from servernf.python.runtime.arrivals import Arrivals, TransferHost
 from servernf.python.runtime.moving import all_buckets, check_divided
@@ -44,8 +44,7 @@ class EngineChanged:
             raise InputError(f"nfs: {instance.name} ({instance.type_name}) has no state")
         if buckets is not None:
             check_divided(instance, buckets)
-            check_whole(buckets)
-        self._state = InstanceState(engine, instance)
+        self._state = InstanceState(engine, instance, buckets)
         found = buckets or all_buckets([instance])
         if found is None and self._state.tables:
             raise InputError(f"nfs: {instance.name}: its state is of all flows together")

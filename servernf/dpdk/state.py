@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
 
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import ProcessGone, ProcessRequest
@@ -24,6 +25,7 @@ SCANNED = 4096
 """Records that are looked at between two bursts."""
 _GROUPS = 1 << HASH_BITS
 _NO_MORE = 0xFFFF_FFFF
+_ADDRESS_BITS = 128
 
 
 def bits_of(buckets: Buckets) -> bytes:
@@ -33,19 +35,32 @@ def bits_of(buckets: Buckets) -> bytes:
     return mask.to_bytes(_GROUPS // 8, "little")
 
 
-def check_whole(buckets: Buckets) -> None:
-    """InputError for flow spaces within buckets."""
-    if buckets.is_narrow:
-        raise InputError(
-            "scope: the dpdk runtime moves whole buckets, no flow spaces within; runtime python does"
-        )
+def spaces_of(buckets: Buckets | None) -> bytes:
+    """Which flows of them are meant, as c/spaces.h reads it."""
+    if buckets is None or not buckets.is_narrow:
+        return struct.pack("=I", 0)
+    spaces = (buckets.space, *buckets.without)
+    prefixes = [_prefix(prefix) for space in spaces for prefix in space]
+    return struct.pack("=I", len(spaces)) + b"".join(prefixes)
+
+
+def _prefix(prefix: IPv4Network | IPv6Network | None) -> bytes:
+    if prefix is None:
+        return struct.pack("=IQQ", _ADDRESS_BITS, 0, 0)
+    shift = prefix.max_prefixlen - prefix.prefixlen
+    high, low = divmod(int(prefix.network_address) >> shift, 1 << 64)
+    return struct.pack("=IQQ", shift, high, low)
 
 
 class InstanceState:
     """What an instance has on the C side, by group once `group` was called."""
 
-    def __init__(self, engine: NfEngine, instance: Instance) -> None:
+    def __init__(
+        self, engine: NfEngine, instance: Instance, buckets: Buckets | None = None
+    ) -> None:
+        """`buckets`: of which groups are meant, where groups are."""
         self._engine, self.instance = engine, instance
+        self._spaces = spaces_of(buckets)
         made = {table.name: table for table in engine.tables_of(instance)}
         self.tables: list[StateTable] = [
             made[name] for name in instance.nf.state.tables if name in made
@@ -143,10 +158,9 @@ class InstanceState:
         asked = self._asked(self.tables[::-1], groups)
         return int.from_bytes(self._ask(ProcessRequest.DISCARD, asked), "little")
 
-    @staticmethod
-    def _asked(tables: Sequence[StateTable], groups: Sequence[int]) -> bytes:
+    def _asked(self, tables: Sequence[StateTable], groups: Sequence[int]) -> bytes:
         numbers = [len(tables), *(table.number for table in tables), len(groups), *groups]
-        return struct.pack(f"={len(numbers)}I", *numbers)
+        return struct.pack(f"={len(numbers)}I", *numbers) + self._spaces
 
     # Entering.
 
@@ -155,7 +169,7 @@ class InstanceState:
         has changed."""
         nf = self.instance.nf
         numbers = {table.name: table.number for table in self.tables}
-        parts = [struct.pack(f"={1 + len(groups)}I", len(groups), *groups)]
+        parts = [struct.pack(f"={1 + len(groups)}I", len(groups), *groups), self._spaces]
         told: list[bytes] = []
         others: list[Batch] = []
         for batch in batches:
@@ -277,6 +291,8 @@ def _by_time(records: Sequence[StateRecord]) -> Iterable[tuple[int, Sequence[Sta
             first = at
 
 
-def states_of(engine: NfEngine, instances: Mapping[str, Instance]) -> dict[str, InstanceState]:
+def states_of(
+    engine: NfEngine, instances: Mapping[str, Instance], buckets: Buckets | None
+) -> dict[str, InstanceState]:
     """Of instances by name."""
-    return {name: InstanceState(engine, instance) for name, instance in instances.items()}
+    return {name: InstanceState(engine, found, buckets) for name, found in instances.items()}

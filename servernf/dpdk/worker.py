@@ -1,7 +1,4 @@
-"""A worker whose packets a C process runs, configured as one of `servernf.python`.
-
-It refuses by name what this runtime has not yet: flow spaces within buckets.
-"""
+"""A worker whose packets a C process runs, configured as one of `servernf.python`."""
 
 from __future__ import annotations
 

@@ -31,13 +31,13 @@ enum ask {
     ASK_FOLLOW,     /* a bit a group -> a watch */
     ASK_UNFOLLOW,   /* a watch -> nothing */
     ASK_TOUCHED,   /* a watch, whether all are asked for -> whether records came or went, groups and their records */
-    ASK_WRITE,     /* now_us, tables, groups -> of each table how many records, bytes, and these */
-    ASK_DISCARD,   /* tables, groups -> how many records went */
-    ASK_ENTER,     /* groups, and records of tables -> how many */
+    ASK_WRITE,     /* now_us, tables, groups, `spaces` -> of each table how many records, bytes, and these */
+    ASK_DISCARD,   /* tables, groups, `spaces` -> how many records went */
+    ASK_ENTER,     /* groups, `spaces`, and records of tables -> how many */
     ASK_SCAN,      /* now_us, a number, how many -> the next number, records with their turns */
     ASK_CLEAR,     /* -> nothing */
     /* Frames while state moves (gates.c). The number is a gate's. */
-    ASK_GATE,      /* instances, whether all flows, by which address, a bit a group -> nothing */
+    ASK_GATE,      /* instances, whether all flows, by which address, a bit a group, `spaces` -> nothing */
     ASK_UNGATE,    /* now_us, what becomes of kept frames, frames to treat before -> frames that leave, without a port */
     ASK_KEPT,      /* -> how many did not fit, frames */
     ASK_GIVE,      /* now_us, frames that go by gates -> frames that leave, without a port */

@@ -1,6 +1,7 @@
 #include "gates.h"
 
 #include "boundary.h"
+#include "spaces.h"
 #include "steps.h"
 #include "table.h"
 
@@ -12,6 +13,7 @@ struct gate {
     bool all; /* all flows of its NFs */
     enum group_key by;
     u64 hashes[GROUPS / 64];      /* that are its own */
+    struct spaces spaces;         /* of these flows */
     u64 nfs[MOST_INSTANCES / 64]; /* instances */
     u32 count, bytes;
     u64 lost;
@@ -43,7 +45,8 @@ const char *gate_open(u32 number, struct reader *r)
     }
     g->all = take_u32(r);
     u32 by = take_u32(r);
-    if (r->bad || by >= GROUP_KEYS || !take_words(r, g->hashes, GROUPS / 64)) {
+    if (r->bad || by >= GROUP_KEYS || !take_words(r, g->hashes, GROUPS / 64) ||
+        !take_spaces(r, &g->spaces)) {
         region_close(g, sizeof *g);
         return BAD;
     }
@@ -102,7 +105,7 @@ static bool is_of(const struct gate *g, const struct packet *p, const struct ste
             return is_set(g->hashes, (u32)answer);
     }
     struct flow f = inside ? (struct flow){source, destination} : (struct flow){destination, source};
-    return is_set(g->hashes, group_of_flow(f, g->by));
+    return is_set(g->hashes, group_of_flow(f, g->by)) && spaces_have(&g->spaces, f);
 }
 
 static void keep(struct gate *g, const struct received *f)

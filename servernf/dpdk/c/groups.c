@@ -89,7 +89,7 @@ bool groups_opened;
 
 static void tell(struct groups *g, u32 group, bool opened)
 {
-    for (u32 i = 0; i < MOST_WATCHES; i++) {
+    for (u32 i = 0; i < g->watched; i++) {
         struct watch *w = &g->watches[i];
         if (!w->used || !is_set(w->scope, group))
             continue;

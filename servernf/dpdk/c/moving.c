@@ -4,6 +4,7 @@
 
 #include "boundary.h"
 #include "engine.h"
+#include "spaces.h"
 #include "table.h"
 
 #define NO_TABLE "no table has this number"
@@ -29,6 +30,7 @@ static const char *follow(struct table *t, struct reader *r, struct writer *w)
     memset(g->watches[at].touched, 0, sizeof g->watches[at].touched);
     g->watches[at].used = true;
     g->watches[at].opened = false;
+    g->watched = g->watched > at ? g->watched : at + 1;
     write_u32(w, at);
     return NULL;
 }
@@ -65,7 +67,13 @@ struct asked {
     struct table *tables[MOST_TABLES_OF_NF];
     u32 table_count, group_count;
     const u8 *groups; /* a number each */
+    struct spaces spaces;
 };
+
+static bool is_asked(const struct asked *a, const struct table *t, const struct entry *e)
+{
+    return !a->spaces.narrow || spaces_have(&a->spaces, t->kind->flow(t, e));
+}
 
 static u32 asked_group(const struct asked *a, u32 i)
 {
@@ -88,7 +96,7 @@ static bool read_asked(struct asked *a, struct reader *r)
     for (u32 i = 0; a->groups && i < a->group_count; i++)
         if (asked_group(a, i) >= GROUPS)
             return false;
-    return a->groups;
+    return a->groups && take_spaces(r, &a->spaces);
 }
 
 static const struct table *sorted_of;
@@ -116,7 +124,8 @@ static const char *write_groups(struct reader *r, struct writer *w)
             return NO_MEMORY;
         for (u32 k = 0; k < a.group_count; k++)
             for (u32 at = t->groups->first[asked_group(&a, k)]; at != NIL && count < all; at = t->groups->links[at].after)
-                found[count++] = at;
+                if (is_asked(&a, t, entry_at(t, at)))
+                    found[count++] = at;
         sorted_of = t;
         qsort(found, count, sizeof *found, by_turn);
         size_t head = w->size;
@@ -149,9 +158,13 @@ static const char *discard_groups(struct reader *r, struct writer *w)
     for (u32 i = 0; i < a.table_count; i++)
         for (u32 k = 0; k < a.group_count; k++) {
             struct table *t = a.tables[i];
-            u32 group = asked_group(&a, k);
-            for (; t->groups->first[group] != NIL; gone++)
-                remove_entry(t, entry_at(t, t->groups->first[group]));
+            for (u32 at = t->groups->first[asked_group(&a, k)], next; at != NIL; at = next) {
+                next = t->groups->links[at].after;
+                if (!is_asked(&a, t, entry_at(t, at)))
+                    continue;
+                remove_entry(t, entry_at(t, at));
+                gone++;
+            }
         }
     write_u32(w, gone);
     return NULL;
@@ -196,6 +209,7 @@ struct entering {
     const struct nf *judge;
     struct reader records;
     u64 groups[GROUPS / 64]; /* that records may be of */
+    struct spaces spaces;
     bool any; /* of any group */
     u32 entered;
     struct place {
@@ -237,13 +251,14 @@ static const char *enter_table(struct entering *e, struct reader *r)
             return NO_MEMORY;
         }
         if (!e->any && !(t->groups && t->last_entered < t->groups->built &&
-                         is_set(e->groups, t->groups->links[t->last_entered].group)))
+                         is_set(e->groups, t->groups->links[t->last_entered].group) &&
+                         spaces_have(&e->spaces, t->kind->flow(t, entry_at(t, t->last_entered)))))
             return "is of none of the groups that are said";
     }
     return records.bad || records.at != records.end ? BAD : NULL;
 }
 
-/* Records for an instance: the groups that they may be of (none: any), then of some tables its number, the time by which
+/* Records for an instance: the groups that they may be of (none: any) and flow spaces, then of some tables its number, the time by which
  * ages are meant, how many, and their bytes. */
 static const char *enter(u32 instance, struct reader *r, struct writer *w)
 {
@@ -251,8 +266,9 @@ static const char *enter(u32 instance, struct reader *r, struct writer *w)
     e = (struct entering){.judge = engine_instance(instance)};
     u32 groups = take_u32(r);
     const u8 *from = groups > GROUPS ? NULL : take(r, 4 * (size_t)groups);
+    bool good = from && take_spaces(r, &e.spaces);
     u32 tables = take_u32(r);
-    if (!from || !e.judge || r->bad)
+    if (!good || !e.judge || r->bad)
         return BAD;
     e.any = !groups;
     for (u32 i = 0; i < groups; i++) {

@@ -15,7 +15,7 @@
 #define MOST_TABLES_OF_NF 8
 #define KEY_WORDS 5
 #define GROUPS 65536
-#define MOST_WATCHES 8
+#define MOST_WATCHES 72 /* flow spaces among them */
 
 /* Bytes that name a record, filled with zeros; the last byte of its words is how many they are. */
 struct key {
@@ -67,7 +67,7 @@ enum group_key { BY_INSIDE, BY_OUTSIDE, BY_PAIR, GROUP_KEYS };
 
 struct groups {
     enum group_key by;
-    u32 users, built; /* records from `built` on are not in their group yet */
+    u32 users, watched, built; /* watches from `watched` on were never used; records from `built` on are not in their group yet */
     u32 first[GROUPS], count[GROUPS];
     struct watch watches[MOST_WATCHES];
     struct link *links; /* by record */

@@ -2,7 +2,7 @@
 it had never moved.
 
 Oracle: a Python worker that nothing leaves. Sanitizers watch the C parts. Blind spot: ports and threads
-(tests/emulated), flow spaces within buckets, which this runtime refuses.
+(tests/emulated), flow spaces (test_dpdk_flow_spaces.py).
 """
 
 from __future__ import annotations

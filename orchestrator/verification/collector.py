@@ -24,6 +24,8 @@ COLLECTOR = point_id(NAME)
 REFUSED = "refused"
 """Its event: `why` is one of the reasons below, `count` how many since the last time."""
 FORGED, REPLAYED, STRANGE = "forged", "replayed", "strange"
+APART_US = 500_000
+"""How far a switch's clock may come apart from the collector's, before what it shows is set anew."""
 HELD_US = 50_000
 """How long a report waits for one with a lower number."""
 _REMEMBERED = 1 << 16
@@ -36,6 +38,8 @@ class _Stream:
 
     boot: int
     key: tuple[int, int]
+    began_us: int = 0
+    """What the collector's clock showed when the switch's showed 0."""
     next: int = 0
     seen: set[int] = field(default_factory=set[int])
     held: list[tuple[int, int, Report]] = field(default_factory=list[tuple[int, int, Report]])
@@ -45,7 +49,8 @@ class _Stream:
 class Collector:
     """Of one graph. `points` are its switches by id, `key` gives a switch's key by its name and a boot,
     `headers` how much of a frame is kept (0: all); `sink` takes records in their order, a point's at a
-    time. `wall_us` is the time that records have."""
+    time. A record's time is the switch's own clock, set by `wall_us` when its first report came: so
+    times of one switch can be compared, whatever became of its reports on their way."""
 
     def __init__(
         self,
@@ -100,7 +105,10 @@ class Collector:
             return
         stream.seen.add(report.number)
         if report.number >= stream.next:
-            heappush(stream.held, (report.number, self._wall_us(), report))
+            now_us = self._wall_us()
+            if abs(now_us - stream.began_us - report.arrival_us) > APART_US:
+                stream.began_us = now_us - report.arrival_us
+            heappush(stream.held, (report.number, now_us, report))
 
     def settle(self, *, ended: bool = False) -> None:
         """Tell what need not be held longer (`ended`: all), and what was refused since the last time."""
@@ -118,9 +126,10 @@ class Collector:
         last = max(due, default=-1)
         point = point_id(self._points[switch])
         while stream.held and (stream.held[0][0] <= last or stream.held[0][0] == stream.next):
-            number, at, report = heappop(stream.held)
+            number, _, report = heappop(stream.held)
             stream.next = number + 1
-            self._sink(_cut(report.record(point, at), self._headers).pack())
+            at_us = stream.began_us + report.arrival_us
+            self._sink(_cut(report.record(point, at_us), self._headers).pack())
         if len(stream.seen) > 2 * _REMEMBERED:
             stream.seen = {n for n in stream.seen if n >= stream.next - _REMEMBERED}
 

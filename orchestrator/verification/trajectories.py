@@ -61,9 +61,12 @@ def trajectories(records: Iterable[Record]) -> list[Trajectory]:
 def _ordered(records: list[Record]) -> tuple[Record, ...]:
     edges = {(record.point, record.path) for record in records if record.kind is RecordKind.ENTRY}
 
-    def order(record: Record) -> tuple[int, bool, int, int, int]:
+    def order(record: Record) -> tuple[int, bool, int, bool, int, int]:
         inner = (record.point, record.path) not in edges
-        return -(record.si or BEFORE), inner, record.point, record.boot, record.sequence
+        # A switch's engine may number what it makes of a packet before what came to it.
+        later = record.kind not in (RecordKind.ENTRY, RecordKind.HOP)
+        si = record.si or BEFORE
+        return -si, inner, record.point, later, record.boot, record.sequence
 
     return tuple(sorted(records, key=order))
 

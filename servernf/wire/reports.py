@@ -90,7 +90,7 @@ class Report:
         return nsh.encode(Tag(collector, source, 0, 0, oam=1), bytes(header) + self.frame)
 
     def record(self, point: int, wall_us: int) -> Record:
-        """The report as a record of a point; `wall_us` is when it was taken."""
+        """The report as a record of a point; `wall_us` is its time."""
         onward = f"{mac_text(self.next_mac)} {self.next_path >> 8}/{self.next_path & 0xFF}"
         return Record(
             self.kind,

@@ -9,6 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,11 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 
-from orchestrator.model.entries import Exact, Meter, TableEntry, Ternary
+from orchestrator.model.entries import Exact, Lpm, Meter, TableEntry, Ternary
 from orchestrator.targets.pipelines import SHIPPED, p4info
+from servernf.wire import nsh, reports
+from servernf.wire.addresses import COLLECTOR_CORE, device_mac
+from servernf.wire.records import RecordKind
 
 sys.path.append(str(Path(__file__).parent / "fuzz"))
 
@@ -198,3 +202,62 @@ def test_vxlan_decap(bmv2: Oracle) -> None:
             outer = ether(IP(dst=VIP) / UDP(dport=4789, chksum=0) / VXLAN(vni=vni, flags=8) / frame)
             assert switch.send(outer) == ([(HOST_PORT, bytes(frame))] if vni == 7 else [])
         switch.send(frame)
+
+
+COLLECTOR, WAY, TAGGED = device_mac(3, core=COLLECTOR_CORE), 3, 4
+"""The CLE's collector, the port to it, and one that tagged frames come from."""
+KEY = (0x0BADC0DE, 0xFEEDF00D)
+
+
+class Watched(Twins):
+    """Both tell a witness of all packets of graph 5."""
+
+    def __init__(self, bmv2: Oracle) -> None:
+        super().__init__(bmv2)
+        for port in (WAY, TAGGED):
+            self.add("port.ports", {"ingress_port": port}, "fabric_facing", {"switch_id": 7})
+        params = {"collector": COLLECTOR, "boot": 1, "key0": KEY[0], "key1": KEY[1]}
+        self.add("record.collectors", {"graph": 5}, "tell", params)
+        watch = {"number": 1, "key0": 1, "key1": 2, "packets": 1 << 32, "flows": 0}
+        self.add("witness.epochs", {"graph": 5}, "watch", watch)
+        way = {"device": Lpm(COLLECTOR & ~0xFFFF, 32)}
+        self.add("fabric.devices", way, "forward", {"port": WAY})
+
+    def reports(self, frame: Ether | bytes, port: int) -> list[RecordKind]:
+        """Kinds of what is told, by both alike but for their clocks and what is numbered first."""
+        ours = EdgeSwitch.send(self, frame, port)
+        theirs = self.bmv2.exchange(port, [bytes(frame)], len(ours), 0.05)
+        both = ours, [(number, data) for number, frames in theirs.items() for data in frames]
+        seen: list[tuple[Counter[object], list[int]]] = []
+        for found in both:
+            told = [data for _, data in found if reports.is_report(data)]
+            assert all(reports.is_authentic(data, KEY) for data in told)
+            plain = [(number, data) for number, data in found if not reports.is_report(data)]
+            made = [reports.decode(data) for data in told]
+            timeless = [
+                replace(r, arrival_us=0, number=0, ingress_us=r.ingress_us if r.path else 0)
+                for r in made
+            ]
+            seen.append((Counter[object]([*plain, *timeless]), sorted(r.number for r in made)))
+        assert seen[0] == seen[1]
+        return sorted(reports.decode(data).kind for _, data in ours if reports.is_report(data))
+
+
+def test_reports(bmv2: Oracle) -> None:
+    switch = Watched(bmv2)
+    for frame in FRAMES:
+        assert switch.reports(frame, HOST_PORT) == [RecordKind.ENTRY, RecordKind.EXIT]
+    path = {"spi": 5 << 14 | 4, "si": 250}
+    switch.add("flowtag_arrival.paths", path, "enter", {"segment": AT})
+    for si, told in ((250, RecordKind.EXIT), (249, RecordKind.DROP)):
+        tag = nsh.Tag(device_mac(7), device_mac(3), 5 << 14 | 4, si, label=9, ingress_us=8, flow=3)
+        frame = nsh.encode(tag, bytes(FRAMES[0]))
+        assert switch.reports(frame, TAGGED) == sorted([told, RecordKind.HOP])
+
+
+def test_reports_of_a_mirrors_copy(bmv2: Oracle) -> None:
+    switch = Watched(bmv2)
+    switch.add("mirror.segments", {"segment": AT}, "copy_to", {"segment": THEN})
+    for frame in FRAMES:
+        told = [RecordKind.ENTRY, RecordKind.EXIT, RecordKind.EXIT]
+        assert switch.reports(frame, HOST_PORT) == told

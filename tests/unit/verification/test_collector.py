@@ -137,3 +137,17 @@ def test_what_no_switch_says_is_no_report(word: str, at: int, value: int) -> Non
     with pytest.raises(InputError, match=word):
         reports.decode(bytes(frame))
     assert not reports.is_report(bytes(frame[: TAG_BYTES + HEADER_BYTES - 1]))
+
+
+def test_times_are_the_switchs_own_clock_set_once() -> None:
+    site = Site()
+    for number, (arrived, came) in enumerate(((100, 900), (200, 5_000), (300, 5_001))):
+        site.now_us = 1_000_000 + came
+        report = Report(RecordKind.HOP, 1, GRAPH, BOOT, number, arrival_us=arrived)
+        site.collector.take(report.encode(MAC, key_of("leaf1", BOOT)))
+    site.collector.settle()
+    assert [r.wall_us for r in site.told] == [1_000_900, 1_001_000, 1_001_100]
+    site.now_us += 10_000_000  # the clocks have come apart
+    site.take(3)
+    site.collector.settle()
+    assert site.told[-1].wall_us == site.now_us

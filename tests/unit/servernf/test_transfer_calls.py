@@ -21,7 +21,9 @@ from orchestrator.oracle import frames
 from servernf.proto import vnf_pb2 as vnf
 from servernf.proto import vnf_pb2_grpc
 from servernf.python.packet import PacketView
+from servernf.python.runtime.errors import Gone, Unreachable
 from servernf.python.runtime.loop import run
+from servernf.python.runtime.peers import RemoteWorker
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import NfSpec, Worker
 from servernf.wire import nsh
@@ -201,3 +203,23 @@ def test_variants_and_refusals_over_grpc(tmp_path: Path) -> None:
         assert a.stub.transfer(request, metadata=METADATA).state == "ready"
         request.phase = vnf.TransferRequest.ABORT
         assert a.stub.transfer(request, metadata=METADATA).state == "aborted"
+
+
+def test_a_worker_that_has_ended_is_told_from_one_that_is_silent(tmp_path: Path) -> None:
+    """By what the machine says where it listened: for a stopped process the kernel still accepts."""
+    part = vnf.PushStateRequest(id="move")
+    ended = tmp_path / "ended.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(ended))  # its file outlives it
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    for address in (f"unix:{ended}", f"unix:{tmp_path}/none.sock", f"127.0.0.1:{port}"):
+        with pytest.raises(Gone, match="does not answer"):
+            RemoteWorker(address, None, "a", 1, seconds=5).push_state(part)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "silent.sock"))
+        listening.listen()
+        silent = RemoteWorker(f"unix:{tmp_path}/silent.sock", None, "a", 1, seconds=0.3)
+        with pytest.raises(Unreachable) as told:
+            silent.push_state(part)
+    assert not isinstance(told.value, Gone)

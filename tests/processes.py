@@ -149,3 +149,18 @@ def processes(topology: Topology, kind: str, folder: Path) -> Generator[ProcessN
         yield network
     finally:
         network.close()
+
+
+def orchestrator(*words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, which ends with `expect` and without a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done

@@ -10,7 +10,7 @@ from orchestrator.attachment.attach import Attached, AttachOptions
 from orchestrator.attachment.attach import attach as attach_network
 from orchestrator.attachment.detach import detach as detach_network
 from orchestrator.cli.crowds import names_of
-from orchestrator.cli.options import said
+from orchestrator.cli.options import NewNetwork, SameNetwork, said
 from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.deployment.access import Access
 from orchestrator.errors import InputError
@@ -35,10 +35,7 @@ def attach(
             "(`address`)."
         ),
     ],
-    name: Annotated[
-        str,
-        typer.Option("--network", "-n", help="What to call it; the topology's name if left out."),
-    ] = "",
+    name: NewNetwork = "",
     replace_pipelines: Annotated[
         bool,
         typer.Option(
@@ -113,7 +110,7 @@ def _print(attached: Attached) -> None:
 
 def detach(
     name: Annotated[str, typer.Argument(metavar="[NETWORK]", help="An attached network.")] = "",
-    network: Annotated[str, typer.Option("--network", "-n", help="As NETWORK.")] = "",
+    network: SameNetwork = "",
     as_json: Json = False,
 ) -> None:
     """Let go of an attached network: its inventory and journal are removed, and its traffic flows on.

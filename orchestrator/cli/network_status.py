@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.crowds import All, crowd, first_lines
-from orchestrator.cli.options import said
+from orchestrator.cli.options import SameNetwork, said
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.presence import look
@@ -31,7 +31,7 @@ def register(net: typer.Typer) -> None:
 
 def net_status_command(
     name: Annotated[str, typer.Argument(metavar="[NETWORK]", help="All if left out.")] = "",
-    same: Annotated[str, typer.Option("--network", "-n", help="As NETWORK.")] = "",
+    same: SameNetwork = "",
     everything: All = False,
     as_json: Json = False,
 ) -> None:

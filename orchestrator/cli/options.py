@@ -16,6 +16,18 @@ NetworkArgument = Annotated[
     str, typer.Argument(metavar="[NETWORK]", help="The network, as --network.", show_default=False)
 ]
 """Of commands that are about a network and nothing else."""
+SameNetwork = Annotated[str, typer.Option("--network", "-n", help="As NETWORK.")]
+"""Beside such an argument that means all networks, or must be said: the environment does not count."""
+NewNetwork = Annotated[
+    str,
+    typer.Option(
+        "--network",
+        "-n",
+        "--name",
+        envvar=_VARIABLE,
+        help="What to call the network; the topology's name if left out.",
+    ),
+]
 
 
 def said(argument: str, option: str) -> str:

@@ -10,7 +10,7 @@ import typer
 from orchestrator.attachment.restarting import restart_worker
 from orchestrator.cli.memory import start_network
 from orchestrator.cli.networks import name_of, networks_here, only
-from orchestrator.cli.options import NetworkArgument, NetworkName, said
+from orchestrator.cli.options import NetworkArgument, NetworkName, NewNetwork, said
 from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.live import journal_of, new_journal
@@ -41,9 +41,7 @@ def up(
         str,
         typer.Option(help="The target that all switches run as; left out: as the topology says."),
     ] = "",
-    name: Annotated[
-        str, typer.Option(help="Name of the network; the topology's if left out.")
-    ] = "",
+    name: NewNetwork = "",
     tcp: Annotated[
         bool,
         typer.Option(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from finsy.proto import p4r
 from networks import topology
-from processes import ROOT, ProcessNetwork, processes
+from processes import ROOT, ProcessNetwork, orchestrator, processes
 from support import eventually, json_lines
 
 from orchestrator.deployment.recovery import recover
@@ -36,37 +37,27 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork
     patch.setenv("XDG_RUNTIME_DIR", str(folder))
     with processes(topology("single"), "softswitch", folder) as made:
         save_inventory(made.inventory)
-        run(made, "deploy", str(CAMPUS), "--network", made.live.name)
+        run("deploy", str(CAMPUS), "--network", made.live.name)
         yield made
     patch.undo()
 
 
-def run(network: ProcessNetwork, *words: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout
+def run(*words: str, expect: int = 0) -> str:
+    return orchestrator(*words, expect=expect).stdout
 
 
 def reconcile(network: ProcessNetwork, *words: str, expect: int = 0) -> Any:
-    return json.loads(run(network, "reconcile", network.live.name, *words, "--json", expect=expect))
+    return json.loads(run("reconcile", network.live.name, *words, "--json", expect=expect))
 
 
 def test_a_foreign_network_is_seen_as_any_other(network: ProcessNetwork) -> None:
     place = ("--network", network.live.name)
-    rows = json.loads(run(network, "tables", "switch1", *place, "--json"))
+    rows = json.loads(run("tables", "switch1", *place, "--json"))
     assert any(row["graph"] == "campus_edge" for row in rows)
-    said = run(network, "explain", *place, "--from", "h1", "--to", "h3:80")
+    said = run("explain", *place, "--from", "h1", "--to", "h3:80")
     assert "campus_edge" in said
-    assert 'orchestrator_device_up{device="switch1"' in run(network, "metrics", *place)
-    status = json.loads(run(network, "status", *place, "--json"))
+    assert 'orchestrator_device_up{device="switch1"' in run("metrics", *place)
+    status = json.loads(run("status", *place, "--json"))
     devices = {device["name"]: device for device in status["devices"]}
     assert devices["switch1"] == {
         "name": "switch1",
@@ -89,51 +80,43 @@ def test_what_needs_interfaces_says_so(
     network: ProcessNetwork, words: tuple[str, ...], what: str
 ) -> None:
     place = ("--network", network.live.name)
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator", *words, *place],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 4, done.stdout + done.stderr
+    done = orchestrator(*words, *place, expect=4)
     assert f"{what}" in done.stderr
     assert "needs the interfaces of its devices" in " ".join(done.stderr.split())
 
 
 def test_nothing_to_do_says_so(network: ProcessNetwork) -> None:
     assert not reconcile(network, "--dry-run")["drifted"]
-    assert "is as its journal says" in run(network, "reconcile", network.live.name)
+    assert "is as its journal says" in run("reconcile", network.live.name)
 
 
 def test_a_network_is_named_one_way_everywhere(
     network: ProcessNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = network.live.name
-    assert "is as its journal says" in run(network, "reconcile", "-n", name)
-    run(network, "reconcile", name, "-n", "another", expect=2)
+    assert "is as its journal says" in run("reconcile", "-n", name)
+    run("reconcile", name, "-n", "another", expect=2)
     monkeypatch.setenv("ORCHESTRATOR_NETWORK", "nowhere")
-    run(network, "status", expect=5)
-    assert "is as its journal says" in run(network, "reconcile", name)
+    run("status", expect=5)
+    assert "is as its journal says" in run("reconcile", name)
     monkeypatch.setenv("ORCHESTRATOR_NETWORK", name)
-    assert json.loads(run(network, "status", "--json"))["devices"]
+    assert json.loads(run("status", "--json"))["devices"]
 
 
 def test_status_of_one_graph(network: ProcessNetwork) -> None:
     """Its devices and workers; counters that have counted nothing are left out, but with --all."""
     place = ("-n", network.live.name)
-    whole = run(network, "status", *place)
+    whole = run("status", *place)
     assert "edge_ids.alerts" not in whole
-    assert "edge_ids.alerts" in run(network, "status", "--all", *place)
-    found = json.loads(run(network, "status", "--graph", "campus_edge", *place, "--json"))
+    assert "edge_ids.alerts" in run("status", "--all", *place)
+    found = json.loads(run("status", "--graph", "campus_edge", *place, "--json"))
     assert [graph["name"] for graph in found["graphs"]] == ["campus_edge"]
     assert {device["name"] for device in found["devices"]} == {"switch1", "server1"}
-    run(network, "status", "--graph", "campus", *place, expect=2)
+    run("status", "--graph", "campus", *place, expect=2)
 
 
 def test_a_quiet_deploy_says_what_came_of_it(network: ProcessNetwork) -> None:
-    said = run(network, "deploy", str(CAMPUS), "-q", "-n", network.live.name)
+    said = run("deploy", str(CAMPUS), "-q", "-n", network.live.name)
     assert [line.split(" is ")[0] for line in said.splitlines()] == ["campus_edge"]
 
 
@@ -157,7 +140,7 @@ def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> 
 
 def test_a_restarted_switch_is_loaded_anew(network: ProcessNetwork) -> None:
     network.switches["switch1"].restart()
-    table = run(network, "reconcile", network.live.name, "--dry-run", "--limit", "3", expect=1)
+    table = run("reconcile", network.live.name, "--dry-run", "--limit", "3", expect=1)
     assert "no pipeline: it has restarted" in table
     assert reconcile(network)["devices"][0]["lost"]
     assert not reconcile(network, "--dry-run")["drifted"]
@@ -165,7 +148,7 @@ def test_a_restarted_switch_is_loaded_anew(network: ProcessNetwork) -> None:
 
 def test_a_switch_that_is_gone_is_an_error_of_its_own(network: ProcessNetwork) -> None:
     network.switches["switch1"].kill()
-    run(network, "reconcile", network.live.name, expect=6)
+    run("reconcile", network.live.name, expect=6)
     network.switches["switch1"].restart()
     reconcile(network)
 
@@ -175,16 +158,16 @@ def test_status_says_who_leads_and_what_is_not_finished(network: ProcessNetwork)
     here = f"process {os.getpid()} on "
     now = network.live.journal.deployed()["campus_edge"]
     with network.live.leading() as lead:
-        assert f"{here}{os.uname().nodename} is changing the network" in run(network, *place)
+        assert f"{here}{os.uname().nodename} is changing the network" in run(*place)
         lead.intend("campus_edge", now)
-        status = json.loads(run(network, *place, "--json"))
+        status = json.loads(run(*place, "--json"))
         assert status["leader"].startswith(here)
         assert status["unfinished"] == "campus_edge"
-    status = json.loads(run(network, *place, "--json"))
+    status = json.loads(run(*place, "--json"))
     assert (status["leader"], status["unfinished"]) == (None, "campus_edge")
-    said = run(network, "recover", "--network", network.live.name)
+    said = run("recover", "--network", network.live.name)
     assert "campus_edge" in said
-    assert json.loads(run(network, *place, "--json"))["unfinished"] is None
+    assert json.loads(run(*place, "--json"))["unfinished"] is None
 
 
 def test_a_recovery_counts_what_it_looks_at(network: ProcessNetwork) -> None:
@@ -207,8 +190,6 @@ def test_a_recovery_counts_what_it_looks_at(network: ProcessNetwork) -> None:
 
 
 def test_watch_ends_by_ctrl_c(network: ProcessNetwork, tmp_path: Path) -> None:
-    import signal
-
     out = (tmp_path / "out").open("w+")
     words = ["reconcile", network.live.name, "--watch", "--interval", "200ms", "--json"]
     with subprocess.Popen(

@@ -6,10 +6,7 @@ Oracle: the same graph deployed from graph.json onto the same switch and workers
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from networks import demand, make_graph, one_way, permits, topology
-from processes import ROOT, ProcessNetwork, processes
+from processes import ROOT, ProcessNetwork, orchestrator, processes
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
@@ -55,20 +52,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessNetwork
         save_inventory(made.inventory)
         yield made
     patch.undo()
-
-
-def orchestrator(*words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done
 
 
 def deploy(network: ProcessNetwork, what: Path, *words: str, expect: int = 0) -> Any:

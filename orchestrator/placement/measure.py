@@ -269,7 +269,7 @@ def score(problem: Problem, solution: Solution, objectives: Sequence[str]) -> Sc
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PlacementReport:
     """A placement in numbers, for tables and comparisons."""
 
     cores: int
@@ -283,13 +283,13 @@ class Report:
     """Share of its cycles that each core spends, by 'server.index'."""
 
 
-def report(problem: Problem, solution: Solution) -> Report:
+def report(problem: Problem, solution: Solution) -> PlacementReport:
     """Everything that a comparison shows of one placement."""
     load: dict[tuple[str, str], float] = {}
     for arc, way in zip(problem.arcs, solution.ways, strict=True):
         for link in links_of(problem, way):
             load[link] = load.get(link, 0) + sum(solution.rate_of[c] for c in arc.chains)
-    return Report(
+    return PlacementReport(
         cores=cores_used(solution),
         rate_of=dict(solution.rate_of),
         latency_us={c: chain_latency_us(problem, solution, c) for c in problem.chains},

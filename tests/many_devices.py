@@ -275,8 +275,8 @@ def many_devices(ids: range, wires: Mapping[End, End] | None = None) -> Generato
         addresses: dict[int, str] = {}
         for process in started:
             assert process.stdout is not None
-            found: dict[str, str] = json.loads(process.stdout.readline())
-            addresses |= {int(number): address for number, address in found.items()}
+            told: dict[str, str] = json.loads(process.stdout.readline())
+            addresses |= {int(number): address for number, address in told.items()}
         yield addresses
 
 

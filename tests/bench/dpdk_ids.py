@@ -83,13 +83,13 @@ def measured() -> dict[str, Any]:
 @figure("dpdk_ids_ratio", unit="ratio", goal=0.6)
 def dpdk_ids_ratio() -> Result:
     """Bytes a second that the ids looks at, over Hyperscan's own scan of the same streams."""
-    found = measured()
-    alone, ours = found["alone_ns"], found["ids_ns"]
+    figures = measured()
+    alone, ours = figures["alone_ns"], figures["ids_ns"]
     return {
         "value": round(alone / ours, 3),
         "compared_with": {"hyperscan_gbps": round(PAYLOAD * 8 / alone, 2)},
         "gbps": round(PAYLOAD * 8 / ours, 2),
-        **found,
+        **figures,
     }
 
 

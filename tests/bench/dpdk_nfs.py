@@ -193,8 +193,8 @@ def _metron() -> tuple[list[tuple[str, dict[str, Any]]], list[int], list[int]]:
         path = METRON / f"{name}.json"
         if not path.exists():
             raise Missing(f"../shared/data/metron/{path.name} is not here")
-        found = json.loads(path.read_text())["entries"]
-        texts.append([entry["trafficClass"].split()[-1] for entry in found])
+        told = json.loads(path.read_text())["entries"]
+        texts.append([entry["trafficClass"].split()[-1] for entry in told])
     rules = [{"src": prefix, "action": "permit"} for prefix in texts[0]]
     chain = [
         ("acl", {"rules": rules, "default": "deny"}),

@@ -34,12 +34,12 @@ def _k16() -> tuple[Problem, Scaled, float]:
 def _run(k: int, chains: int, seconds: float) -> tuple[Problem, Scaled, float]:
     problem = instances.fat_tree_instance(k, chains)
     started = time.perf_counter()
-    found = solve_many(problem, limits=Limits(seconds, deterministic=False))
+    solved = solve_many(problem, limits=Limits(seconds, deterministic=False))
     spent = time.perf_counter() - started
-    assert check(problem, found.solution) == ()
-    used = found.cores / sum(s.cores for s in problem.servers())
+    assert check(problem, solved.solution) == ()
+    used = solved.cores / sum(s.cores for s in problem.servers())
     assert 0.6 <= used <= 0.8, f"{used:.0%} of the cores are used: not the instance that is meant"
-    return problem, found, spent
+    return problem, solved, spent
 
 
 def place_k8_100_seconds() -> Result:

@@ -113,9 +113,9 @@ def tcp_mbit(state: NetworkState, source: str, target: str, octets: int) -> floa
             )
         finally:
             server.terminate()
-    found = json.loads(done.stdout)
-    assert found["bytes"] == octets
-    return 8 * octets / found["seconds"] / 1e6
+    told = json.loads(done.stdout)
+    assert told["bytes"] == octets
+    return 8 * octets / told["seconds"] / 1e6
 
 
 def cpus() -> tuple[int, int]:
@@ -186,8 +186,8 @@ def tagged_flows(state: NetworkState) -> Tagged:
                 frame, (name, _, kind, *_) = capture.recvfrom(4096)
                 if name not in ports or kind != socket.PACKET_OUTGOING:
                     continue
-                found = nsh.decode(frame)
-                if found and found[1][26:30] == bytes((10, 0, 1, 11)):  # not h3's answers
+                decoded = nsh.decode(frame)
+                if decoded and decoded[1][26:30] == bytes((10, 0, 1, 11)):  # not h3's answers
                     seen.setdefault((name, frame[:6]), {})[frame] = None
     (port, mac), frames = max(seen.items(), key=lambda item: len(item[1]))
     core = int.from_bytes(mac[4:], "big")

@@ -27,8 +27,8 @@ SECRETS = "trajectory_sample.manifests"
 
 @pytest.fixture(params=SWITCHES)
 def live(request: pytest.FixtureRequest) -> Iterator[Live]:
-    with network("leaf-spine", request.param, "packed") as found:
-        yield found
+    with network("leaf-spine", request.param, "packed") as started:
+        yield started
 
 
 def tables(live: Live) -> dict[str, list[Any]]:

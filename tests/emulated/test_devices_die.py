@@ -39,8 +39,8 @@ NAME = "dying"
 
 @pytest.fixture(scope="module", params=OWN_SWITCHES)
 def live(request: pytest.FixtureRequest) -> Iterator[Live]:
-    with network("leaf-spine", request.param, NAME) as found:
-        yield found
+    with network("leaf-spine", request.param, NAME) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

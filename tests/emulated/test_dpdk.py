@@ -40,8 +40,8 @@ USER = 60_700
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
-    with network("leaf-spine", "dpdk", "dpdk") as found:
-        yield found
+    with network("leaf-spine", "dpdk", "dpdk") as started:
+        yield started
 
 
 def test_updates_of_a_network_lose_nothing(live: Live) -> None:

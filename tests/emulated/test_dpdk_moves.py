@@ -27,10 +27,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     topology["servers"]["server2"]["runtime"] = "dpdk"
     file = tmp_path_factory.mktemp("topology") / "both.json"
     file.write_text(json.dumps(topology))
-    with network(str(file), "softswitch", "both") as found:
-        (found.folder / "graph.json").write_text(json.dumps(moving()))
-        orchestrator_json("deploy", str(found.folder / "graph.json"), "-n", found.name)
-        yield found
+    with network(str(file), "softswitch", "both") as started:
+        (started.folder / "graph.json").write_text(json.dumps(moving()))
+        orchestrator_json("deploy", str(started.folder / "graph.json"), "-n", started.name)
+        yield started
 
 
 def test_a_graph_moves_between_runtimes_and_nothing_is_lost(live: Live) -> None:

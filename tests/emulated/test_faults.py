@@ -32,8 +32,8 @@ NAME = "faults"
 
 @pytest.fixture(scope="module", params=OWN_SWITCHES)
 def live(request: pytest.FixtureRequest) -> Iterator[Live]:
-    with network("leaf-spine", request.param, NAME) as found:
-        yield found
+    with network("leaf-spine", request.param, NAME) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

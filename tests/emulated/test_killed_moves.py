@@ -52,8 +52,8 @@ class Site:
 
     @property
     def core(self) -> Core:
-        (found,) = running_of(self.running).cores_of["nat"]
-        return found
+        (only,) = running_of(self.running).cores_of["nat"]
+        return only
 
     def job(self, bundle: Bundle) -> Job:
         return Job.change(self.live.network.inventory, GRAPH, bundle)

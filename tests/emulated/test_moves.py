@@ -27,16 +27,16 @@ TARGETS = [Core("server1", 0), Core("server2", 1), Core("server1", 2), Core("ser
 
 @pytest.fixture(scope="module", params=SWITCHES)
 def live(request: pytest.FixtureRequest) -> Iterator[Live]:
-    with network("leaf-spine", request.param, "moves") as found:
-        (found.folder / "graph.json").write_text(json.dumps(moving()))
-        orchestrator_json("deploy", str(found.folder / "graph.json"), "-n", found.name)
-        yield found
+    with network("leaf-spine", request.param, "moves") as started:
+        (started.folder / "graph.json").write_text(json.dumps(moving()))
+        orchestrator_json("deploy", str(started.folder / "graph.json"), "-n", started.name)
+        yield started
 
 
 def core(live: Live) -> Core:
     bundle = live.network.journal.deployed()[GRAPH].bundle
-    (found,) = running_of(bundle).cores_of["nat"]
-    return found
+    (only,) = running_of(bundle).cores_of["nat"]
+    return only
 
 
 def is_whole(report: Report | None) -> None:

@@ -316,8 +316,8 @@ def test_a_cut_link_is_routed_around(own: Own) -> None:
 
 def _condition(switch: str) -> str:
     """What the watch knows of a link from s1."""
-    found = recorded(load_inventory("own").folder).get(Subject("link", f"s1-{switch}"))
-    return found.state if found else ""
+    condition = recorded(load_inventory("own").folder).get(Subject("link", f"s1-{switch}"))
+    return condition.state if condition else ""
 
 
 def _middle() -> tuple[str, str]:

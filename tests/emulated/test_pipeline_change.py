@@ -53,8 +53,8 @@ SECOND = {
 
 @pytest.fixture(params=SWITCHES)
 def live(request: pytest.FixtureRequest) -> Iterator[Live]:
-    with network("leaf-spine", request.param, "special") as found:
-        yield found
+    with network("leaf-spine", request.param, "special") as started:
+        yield started
 
 
 def test_another_graph_moves_to_the_new_pipeline(live: Live) -> None:

@@ -31,13 +31,13 @@ def profile(*words: str) -> str:
 
 def test_one_nf_of_one_runtime() -> None:
     cpus, network = os.sched_getaffinity(0), os.readlink("/proc/thread-self/ns/net")
-    (found,) = json.loads(profile("napt", "--runtime", "python"))
-    assert (found["name"], set(found["nfs"])) == ("python", {"napt", "vlan_pop"})
-    points = {(p["bytes"], p["fresh"]): p["ns"] for p in found["nfs"]["napt"]["points"]}
+    (only,) = json.loads(profile("napt", "--runtime", "python"))
+    assert (only["name"], set(only["nfs"])) == ("python", {"napt", "vlan_pop"})
+    points = {(p["bytes"], p["fresh"]): p["ns"] for p in only["nfs"]["napt"]["points"]}
     assert set(points) == {(64, False), (512, False), (1500, False), (64, True)}
     assert points[64, True] > points[64, False], "a mapping is made"
-    assert all(ns > 0 for ns in found["frame_ns"].values())
-    assert found["measured"]["cpu"]
+    assert all(ns > 0 for ns in only["frame_ns"].values())
+    assert only["measured"]["cpu"]
     assert os.sched_getaffinity(0) == cpus
     assert os.readlink("/proc/thread-self/ns/net") == network
 

@@ -32,16 +32,16 @@ def live() -> Iterator[Live]:
     for nf in graph["nfs"].values():
         if nf["type"] != "router":
             nf["state"] = {"standby": "per_packet", "on": "server2"}
-    with network("leaf-spine", "softswitch", NAME) as found:
-        (found.folder / "graph.json").write_text(json.dumps(graph))
-        orchestrator_json("deploy", str(found.folder / "graph.json"), "-n", NAME)
-        yield found
+    with network("leaf-spine", "softswitch", NAME) as started:
+        (started.folder / "graph.json").write_text(json.dumps(graph))
+        orchestrator_json("deploy", str(started.folder / "graph.json"), "-n", NAME)
+        yield started
 
 
 def standbys() -> list[str]:
     """How they follow, by `status`."""
-    found = orchestrator_json("status", "-n", NAME)
-    return [standby["state"] for standby in found["standbys"]]
+    told = orchestrator_json("status", "-n", NAME)
+    return [standby["state"] for standby in told["standbys"]]
 
 
 def test_what_was_open_outlives_a_killed_worker(live: Live) -> None:

@@ -22,8 +22,8 @@ RATE = 250
 
 @pytest.fixture(scope="module", params=SWITCHES)
 def live(request: pytest.FixtureRequest) -> Iterator[Live]:
-    with network("leaf-spine", request.param, "updates") as found:
-        yield found
+    with network("leaf-spine", request.param, "updates") as started:
+        yield started
 
 
 def test_nothing_is_lost(live: Live) -> None:

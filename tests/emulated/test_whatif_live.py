@@ -60,9 +60,9 @@ def pinging(live: Live, source: str, target: str) -> Iterator[list[str]]:
 
 def lost(said: str) -> int:
     """Of ping's requests those without an answer."""
-    found = re.search(r"(\d+) packets transmitted, (\d+) received", said)
-    assert found is not None, said
-    return int(found[1]) - int(found[2])
+    match = re.search(r"(\d+) packets transmitted, (\d+) received", said)
+    assert match is not None, said
+    return int(match[1]) - int(match[2])
 
 
 def whatif(live: Live, *words: str):  # type: ignore[no-untyped-def]

@@ -74,9 +74,9 @@ def judged(live: Live, bundle: Path) -> dict[str, Any]:
     words = ["verify", "check", str(folder / "log"), str(folder / "manifest.json"), "--json"]
     words += ["--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle), "--settle", "0"]
     done = subprocess.run(command(*words), capture_output=True, text=True, check=False, timeout=240)
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == bool(found["findings"]), done.stderr
-    return found
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == bool(told["findings"]), done.stderr
+    return told
 
 
 @contextmanager

@@ -82,8 +82,8 @@ def test_the_meter_is_read_back() -> None:
     wanted = p4r.Entity()
     wanted.table_entry.table_id = table.id
     wanted.table_entry.meter_config.SetInParent()
-    (found,) = switch.soft.read(wanted)
-    assert switch.schema.decode(found.table_entry)[1].meter == meter
+    (only,) = switch.soft.read(wanted)
+    assert switch.schema.decode(only.table_entry)[1].meter == meter
 
 
 def test_each_colour_is_counted() -> None:

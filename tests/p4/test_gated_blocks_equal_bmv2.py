@@ -41,8 +41,8 @@ VIP = "203.0.113.10"
 
 @pytest.fixture(scope="module")
 def bmv2() -> Generator[Oracle, None, None]:
-    with oracle() as found:
-        yield found
+    with oracle() as started:
+        yield started
 
 
 class Twins(EdgeSwitch):
@@ -136,8 +136,8 @@ def test_policer(bmv2: Oracle) -> None:
     wanted.table_entry.meter_config.SetInParent()
     request = p4r.ReadRequest(device_id=1, entities=[wanted])
     (response,) = bmv2.stub.Read(request, timeout=120)
-    (found,) = response.entities
-    assert switch.schema.decode(found.table_entry)[1].meter == entry.meter
+    (only,) = response.entities
+    assert switch.schema.decode(only.table_entry)[1].meter == entry.meter
     counted = p4r.Entity()
     counted.table_entry.table_id = switch.schema.table("policer.colours").id
     counted.table_entry.counter_data.SetInParent()

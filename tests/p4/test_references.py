@@ -49,8 +49,8 @@ def blocks() -> dict[str, str]:
 
 
 def written(text: str) -> str:
-    found = _ANNOTATION.search(text)
-    return found[1] if found else ""
+    match = _ANNOTATION.search(text)
+    return match[1] if match else ""
 
 
 def said_of_keys() -> Iterator[tuple[str, str, str]]:

@@ -24,8 +24,8 @@ def site(
     before = os.environ.get("XDG_STATE_HOME")
     if request.param == "dpdk":
         lookup("dpdk").engine.prepare()
-    with recovery_site(tmp_path_factory.mktemp("site"), request.param) as found:
-        yield found
+    with recovery_site(tmp_path_factory.mktemp("site"), request.param) as started:
+        yield started
     if before is None:
         del os.environ["XDG_STATE_HOME"]
     else:

@@ -31,10 +31,10 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 
 def recipe(path: str) -> str:
     """The file that the text gives under this name."""
-    found = re.search(rf"^`{re.escape(path)}`:\n\n```\w+\n(.*?)^```$", TEXT, re.M | re.S)
-    assert found, f"CONTRIBUTING.md has no file {path}"
+    match = re.search(rf"^`{re.escape(path)}`:\n\n```\w+\n(.*?)^```$", TEXT, re.M | re.S)
+    assert match, f"CONTRIBUTING.md has no file {path}"
     assert not (ROOT / path).exists(), f"{path} is there: the recipe is of a new one"
-    return found[1]
+    return match[1]
 
 
 def followed(path: str, folder: Path) -> None:

@@ -147,13 +147,13 @@ def injected(provider: Provider) -> None:
     """Packets that nobody sent, for which somebody is to pay."""
 
     def link(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[bytes, int]]:
-        found = nsh.decode(frame)
-        if (one, other) != ("leaf1", "server1") or found is None or found[0].oam:
+        decoded = nsh.decode(frame)
+        if (one, other) != ("leaf1", "server1") or decoded is None or decoded[0].oam:
             return ((frame, 0),)
         if provider.random.random() >= SHARE:
             return ((frame, 0),)
-        tag = replace(found[0], label=provider.random.getrandbits(32))
-        return ((frame, 0), (nsh.encode(tag, found[1]), 10))
+        tag = replace(decoded[0], label=provider.random.getrandbits(32))
+        return ((frame, 0), (nsh.encode(tag, decoded[1]), 10))
 
     provider.network.tamper = link
 

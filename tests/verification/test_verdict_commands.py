@@ -163,9 +163,9 @@ def test_a_cheat_is_found_and_told_with_evidence(agreed: Path, tmp_path: Path) -
     provider.run(40)
     folder = logged(provider, agreed, tmp_path)
     code, told, _ = command("check", folder, agreed, "--settle", "0", "--json")
-    (found,) = (f for f in json.loads(told)["findings"] if "changed on its way" in f["what"])
-    assert (code, found["verdict"]) == (1, "path")
-    assert found["evidence"][0].startswith(("server1.", "leaf2"))
+    (only,) = (f for f in json.loads(told)["findings"] if "changed on its way" in f["what"])
+    assert (code, only["verdict"]) == (1, "path")
+    assert only["evidence"][0].startswith(("server1.", "leaf2"))
 
 
 def test_a_log_that_is_not_the_cles_is_not_judged(agreed: Path, tmp_path: Path) -> None:
@@ -311,6 +311,6 @@ def test_a_worker_is_told_the_epochs_and_its_ring_is_shipped_and_judged(
     words = ["verify", "check", str(folder), str(tmp_path / "m.json"), "--settle", "0", "--json"]
     words += ["--sampling-key", str(agreed / "watch.key"), "--bundle", str(agreed / "g.bundle")]
     done = CliRunner().invoke(app, words)
-    found = json.loads(done.stdout)
-    assert (done.exit_code, found["findings"]) == (0, [])
-    assert 25 < found["packets"] < 75
+    told = json.loads(done.stdout)
+    assert (done.exit_code, told["findings"]) == (0, [])
+    assert 25 < told["packets"] < 75

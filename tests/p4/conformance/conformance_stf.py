@@ -181,17 +181,17 @@ class Translator:
             out.params.add(param_id=p.id, value=canonical(value & ((1 << p.bitwidth) - 1)))
 
     def _add(self, text: str) -> list[p4r.Update]:
-        found = re.match(r"(\S+)\s+(.*?)\s*([\w.$]+\s*\([^()]*\))(\s*=.*)?$", text)
-        if found is None:
+        match = re.match(r"(\S+)\s+(.*?)\s*([\w.$]+\s*\([^()]*\))(\s*=.*)?$", text)
+        if match is None:
             raise StfError(f"add {text}: not understood")
-        table = self.tables[closest("table", found[1], self.tables)]
+        table = self.tables[closest("table", match[1], self.tables)]
         update = p4r.Update(type=p4r.Update.INSERT)
         e = update.entity.table_entry
         e.table_id = table.preamble.id
         self.entries += 1
         priority = self.entries
         given: dict[str, str] = {}
-        for token in found[2].split():
+        for token in match[2].split():
             key, colon, value = token.partition(":")
             if colon:
                 given[key] = value
@@ -210,7 +210,7 @@ class Translator:
                 self._match(f, given[key], e)
         if needs_priority:
             e.priority = priority + 1
-        self._action(table, found[3], e.action.action)
+        self._action(table, match[3], e.action.action)
         return [update]
 
     @staticmethod

@@ -25,30 +25,30 @@ pytestmark = pytest.mark.slow
 
 
 def test_started_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with agent(monkeypatch, configuration(tmp_path)) as found:
-        first = found.fleet.start(spec())
+    with agent(monkeypatch, configuration(tmp_path)) as started:
+        first = started.fleet.start(spec())
         assert first.state is RunState.RUNNING
-        assert found.fleet.start(spec()) == first
-        assert found.fleet.workers() == [(spec(), first)]
+        assert started.fleet.start(spec()) == first
+        assert started.fleet.workers() == [(spec(), first)]
         assert (tmp_path / "core1.sock").is_socket()
-        found.fleet.stop(spec().name)
+        started.fleet.stop(spec().name)
         assert ended(first.pid)
-        assert found.fleet.workers() == []
-        found.fleet.stop(spec().name)
+        assert started.fleet.workers() == []
+        started.fleet.stop(spec().name)
 
 
 def test_one_that_does_not_heed_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Also when the agent itself ends: nothing stays behind that would keep the worker's place."""
     (tmp_path / "deaf").touch()
-    with agent(monkeypatch, configuration(tmp_path)) as found:
-        first = found.fleet.start(spec())
+    with agent(monkeypatch, configuration(tmp_path)) as started:
+        first = started.fleet.start(spec())
         os.kill(first.pid, signal.SIGTERM)
-        again = found.fleet.restart(spec().name)[1]
+        again = started.fleet.restart(spec().name)[1]
         assert ended(first.pid)
         assert again.pid not in (0, first.pid)
-        found.fleet.stop(spec().name)
+        started.fleet.stop(spec().name)
         assert ended(again.pid)
-        last = found.fleet.start(spec())
+        last = started.fleet.start(spec())
     assert ended(last.pid)
 
 
@@ -68,47 +68,47 @@ def test_one_that_does_not_heed_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_what_another_worker_has(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: WorkerSpec, told: str
 ) -> None:
-    with agent(monkeypatch, configuration(tmp_path)) as found:
-        running = found.fleet.start(spec())
+    with agent(monkeypatch, configuration(tmp_path)) as started:
+        running = started.fleet.start(spec())
         with pytest.raises(WorkerExists, match=told):
-            found.fleet.start(other)
-        assert found.fleet.workers() == [(spec(), running)]
+            started.fleet.start(other)
+        assert started.fleet.workers() == [(spec(), running)]
 
 
 def test_one_that_does_not_start_is_forgotten(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with agent(monkeypatch, configuration(tmp_path)) as found:
-        found.refuse.touch()
+    with agent(monkeypatch, configuration(tmp_path)) as started:
+        started.refuse.touch()
         with pytest.raises(DoesNotStart, match=r"server1\.1: ended: exit code 1: its cable is not"):
-            found.fleet.start(spec())
+            started.fleet.start(spec())
         with pytest.raises(DoesNotStart, match="runtime 'dpdk' is not installed here"):
-            found.fleet.start(spec(runtime="dpdk"))
-        assert found.fleet.workers() == []
-        assert found.memory.read() == []
-        found.refuse.unlink()
-        assert found.fleet.start(spec()).state is RunState.RUNNING
+            started.fleet.start(spec(runtime="dpdk"))
+        assert started.fleet.workers() == []
+        assert started.memory.read() == []
+        started.refuse.unlink()
+        assert started.fleet.start(spec()).state is RunState.RUNNING
 
 
 def test_killed_and_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with agent(monkeypatch, configuration(tmp_path)) as found:
-        pid = found.fleet.start(spec()).pid
-        found.refuse.touch()
+    with agent(monkeypatch, configuration(tmp_path)) as started:
+        pid = started.fleet.start(spec()).pid
+        started.refuse.touch()
         os.kill(pid, signal.SIGKILL)
         down = eventually(
             lambda: (
-                next(c for _, c in found.fleet.workers() if "cable" in c.reason)
-                if "cable" in found.fleet.workers()[0][1].reason
+                next(c for _, c in started.fleet.workers() if "cable" in c.reason)
+                if "cable" in started.fleet.workers()[0][1].reason
                 else None
             )
         )
         assert down.state is RunState.RESTARTING
         with pytest.raises(DoesNotStart, match="its cable"):
-            found.fleet.start(spec())
-        assert found.fleet.workers(), "it was there before, so it is not forgotten"
-        found.refuse.unlink()
+            started.fleet.start(spec())
+        assert started.fleet.workers(), "it was there before, so it is not forgotten"
+        started.refuse.unlink()
         again = eventually(
-            lambda: [c for _, c in found.fleet.workers() if c.state is RunState.RUNNING]
+            lambda: [c for _, c in started.fleet.workers() if c.state is RunState.RUNNING]
         )
         assert again[0].pid != pid
         assert again[0].restarts > 0
@@ -118,38 +118,38 @@ def test_killed_and_started_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_not_started_again_where_that_is_not_wanted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with agent(monkeypatch, configuration(tmp_path), restarts=False) as found:
-        os.kill(found.fleet.start(spec()).pid, signal.SIGKILL)
+    with agent(monkeypatch, configuration(tmp_path), restarts=False) as started:
+        os.kill(started.fleet.start(spec()).pid, signal.SIGKILL)
         failed = eventually(
-            lambda: [c for _, c in found.fleet.workers() if c.state is RunState.FAILED]
+            lambda: [c for _, c in started.fleet.workers() if c.state is RunState.FAILED]
         )
         assert (failed[0].reason, failed[0].pid) == ("ended: SIGKILL", 0)
-        assert found.fleet.restart(spec().name)[1].state is RunState.RUNNING
+        assert started.fleet.restart(spec().name)[1].state is RunState.RUNNING
 
 
 def test_restarted_on_demand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with agent(monkeypatch, configuration(tmp_path)) as found:
-        first = found.fleet.start(spec())
+    with agent(monkeypatch, configuration(tmp_path)) as started:
+        first = started.fleet.start(spec())
         os.kill(first.pid, signal.SIGSTOP)  # it hears of SIGTERM when it goes on
-        told, again = found.fleet.restart(spec().name)
+        told, again = started.fleet.restart(spec().name)
         assert (told, again.state, again.restarts) == (spec(), RunState.RUNNING, 0)
         assert again.pid != first.pid
         assert ended(first.pid)
         with pytest.raises(NoSuchWorker, match=r"unknown worker 'server1.9'"):
-            found.fleet.restart("server1.9")
+            started.fleet.restart("server1.9")
 
 
 def test_what_ran_runs_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = configuration(tmp_path)
-    with agent(monkeypatch, config) as found:
-        pids = {found.fleet.start(spec(core)).pid for core in (0, 1, 2)}
-        found.fleet.stop(spec(1).name)
+    with agent(monkeypatch, config) as started:
+        pids = {started.fleet.start(spec(core)).pid for core in (0, 1, 2)}
+        started.fleet.stop(spec(1).name)
     assert all(map(ended, pids))
-    with agent(monkeypatch, config) as found:
+    with agent(monkeypatch, config) as started:
         running = eventually(
             lambda: (
-                all(c.state is RunState.RUNNING for _, c in found.fleet.workers())
-                and found.fleet.workers()
+                all(c.state is RunState.RUNNING for _, c in started.fleet.workers())
+                and started.fleet.workers()
             )
         )
         assert [asked for asked, _ in running] == [spec(0), spec(2)]
@@ -160,23 +160,23 @@ def test_what_cannot_run_yet_after_a_boot_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = configuration(tmp_path)
-    with agent(monkeypatch, config) as found:
-        found.fleet.start(spec())
-        found.refuse.touch()
-    with agent(monkeypatch, config) as found:
-        eventually(lambda: "cable" in found.fleet.workers()[0][1].reason)
-        found.refuse.unlink()
-        eventually(lambda: found.fleet.workers()[0][1].state is RunState.RUNNING)
+    with agent(monkeypatch, config) as started:
+        started.fleet.start(spec())
+        started.refuse.touch()
+    with agent(monkeypatch, config) as started:
+        eventually(lambda: "cable" in started.fleet.workers()[0][1].reason)
+        started.refuse.unlink()
+        eventually(lambda: started.fleet.workers()[0][1].state is RunState.RUNNING)
 
 
 def test_a_second_worker_does_not_listen_beside_a_stranger(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with agent(monkeypatch, configuration(tmp_path)) as found:
+    with agent(monkeypatch, configuration(tmp_path)) as started:
         (tmp_path / "core2.sock").symlink_to(tmp_path / "core1.sock")
-        found.fleet.start(spec())
+        started.fleet.start(spec())
         with pytest.raises(DoesNotStart, match=r"core2\.sock: something else listens there"):
-            found.fleet.start(spec(1))
+            started.fleet.start(spec(1))
 
 
 def test_what_is_remembered_is_read_strictly(tmp_path: Path) -> None:

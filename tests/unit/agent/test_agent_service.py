@@ -48,9 +48,9 @@ def client(found: Agent, tls: TlsFiles | None = None) -> AgentClient:
 
 def test_the_server_and_its_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (
-        agent(monkeypatch, configuration(tmp_path)) as found,
-        served(found),
-        client(found) as session,
+        agent(monkeypatch, configuration(tmp_path)) as started,
+        served(started),
+        client(started) as session,
     ):
         one, two = session.start_workers([on(0), on(1)])
         assert (one.state, one.interface, one.cpu) == (agent_pb2.WORKER_RUNNING, "vf0", -1)
@@ -75,9 +75,9 @@ def test_the_server_and_its_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_two_that_ask_for_the_same_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (
-        agent(monkeypatch, configuration(tmp_path)) as found,
-        served(found),
-        client(found) as session,
+        agent(monkeypatch, configuration(tmp_path)) as started,
+        served(started),
+        client(started) as session,
         ThreadPoolExecutor(4) as pool,
     ):
         pids = {worker.pid for worker in pool.map(session.start_worker, [on(0)] * 4)}
@@ -86,18 +86,18 @@ def test_two_that_ask_for_the_same_get_one(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_errors_by_their_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (
-        agent(monkeypatch, configuration(tmp_path)) as found,
-        served(found),
-        client(found) as session,
+        agent(monkeypatch, configuration(tmp_path)) as started,
+        served(started),
+        client(started) as session,
     ):
         with pytest.raises(ServerError, match=r"INVALID_ARGUMENT: runtime: .*\ncpu: 4096"):
             session.start_worker(on(0, runtime="x", cpu=4096))
         with pytest.raises(ServerError, match="NOT_FOUND: unknown worker 'x'"):
             session.restart_worker("x")
-        found.refuse.touch()
+        started.refuse.touch()
         with pytest.raises(ServerError, match=r"FAILED_PRECONDITION: server1.1: .*its cable"):
             session.start_workers([on(0), on(1)])
-        found.refuse.unlink()
+        started.refuse.unlink()
         assert session.workers() == []
         session.start_worker(on(0))
         with pytest.raises(ServerError, match=r"ALREADY_EXISTS: name: .* memory_bytes 0, not"):
@@ -110,15 +110,15 @@ def test_an_agent_of_another_version_is_refused(
 ) -> None:
     monkeypatch.setattr(describing, "API_VERSION", 2)
     with (
-        agent(monkeypatch, configuration(tmp_path)) as found,
-        served(found),
-        client(found) as session,
+        agent(monkeypatch, configuration(tmp_path)) as started,
+        served(started),
+        client(started) as session,
     ):
         told = "speaks version 2 of the agent's API, this orchestrator version 1"
         for call in (session.describe, session.workers, lambda: session.start_worker(on(0))):
             with pytest.raises(ServerError, match=told):
                 call()
-        assert found.fleet.workers() == []
+        assert started.fleet.workers() == []
 
 
 def test_what_is_no_agent(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_only_writers_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     certificate, key = authority.issue("server1")
     files = {"certificate": str(certificate), "key": str(key), "ca": str(authority.ca)}
     config = configuration(tmp_path, tls={**files, "writers": ["alice"]})
-    with agent(monkeypatch, config) as found, served(found):
-        with client(found, TlsFiles(authority.ca, *authority.issue("alice"))) as alice:
+    with agent(monkeypatch, config) as started, served(started):
+        with client(started, TlsFiles(authority.ca, *authority.issue("alice"))) as alice:
             alice.start_worker(on(0))
-        with client(found, TlsFiles(authority.ca, *authority.issue("mallory"))) as mallory:
+        with client(started, TlsFiles(authority.ca, *authority.issue("mallory"))) as mallory:
             assert mallory.describe().name == "server1"
             told = "PERMISSION_DENIED: the certificate of 'mallory' may read this device"
             for change in (
@@ -154,21 +154,21 @@ def test_only_writers_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
                     change()
             assert len(mallory.workers()) == 1
         with (
-            client(found, TlsFiles(authority.ca, *stranger.issue("alice"))) as other,
+            client(started, TlsFiles(authority.ca, *stranger.issue("alice"))) as other,
             pytest.raises(ServerError, match="refuses the client certificate"),
         ):
             other.describe()
-        with client(found) as plain, pytest.raises(ServerError, match="speaks TLS only"):
+        with client(started) as plain, pytest.raises(ServerError, match="speaks TLS only"):
             plain.describe()
 
 
 def test_a_port_is_one_agents(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with agent(monkeypatch, configuration(tmp_path, listen="127.0.0.1:1")) as found:
+    with agent(monkeypatch, configuration(tmp_path, listen="127.0.0.1:1")) as started:
         probe = grpc.server(ThreadPoolExecutor(1))
         port = probe.add_insecure_port("127.0.0.1:0")
         probe.start()
         try:
-            taken = replace(found, config=replace(found.config, listen=f"127.0.0.1:{port}"))
+            taken = replace(started, config=replace(started.config, listen=f"127.0.0.1:{port}"))
             with pytest.raises(Exception, match=f"listen: 127.0.0.1:{port}"), served(taken):
                 pass
         finally:
@@ -176,7 +176,7 @@ def test_a_port_is_one_agents(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_only_the_owner_reaches_its_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with agent(monkeypatch, configuration(tmp_path)) as found, served(found):
+    with agent(monkeypatch, configuration(tmp_path)) as started, served(started):
         if connects_as(0, f"{tmp_path}/agent.sock"):
             pytest.skip("needs root")
         assert connects_as(NOBODY, f"{tmp_path}/agent.sock") == "PermissionError"
@@ -184,9 +184,9 @@ def test_only_the_owner_reaches_its_socket(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_messages_have_a_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with (
-        agent(monkeypatch, configuration(tmp_path)) as found,
-        served(found),
-        grpc.insecure_channel(found.config.listen) as channel,
+        agent(monkeypatch, configuration(tmp_path)) as started,
+        served(started),
+        grpc.insecure_channel(started.config.listen) as channel,
     ):
         stub = agent_pb2_grpc.AgentStub(channel)
         with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):

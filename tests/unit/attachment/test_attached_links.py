@@ -63,8 +63,8 @@ class Site:
 
     def state(self, link: str) -> str:
         folder = load_inventory("rack").folder
-        found = recorded(folder).get(Subject("link", link))
-        return found.state if found else ""
+        condition = recorded(folder).get(Subject("link", link))
+        return condition.state if condition else ""
 
     def spines(self) -> set[str]:
         """Over which ones tagged frames go."""

@@ -41,11 +41,11 @@ def members(data: bytes) -> dict[str, bytes]:
 
 
 def repacked(data: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
-    found = members(data)
-    change(found)
+    parts = members(data)
+    change(parts)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        for name, content in found.items():
+        for name, content in parts.items():
             archive.writestr(name, content)
     return out.getvalue()
 
@@ -105,9 +105,9 @@ def test_a_loaded_bundle_deploys(data: bytes) -> None:
 
 
 def test_the_manifest_names_every_member(data: bytes) -> None:
-    found = members(data)
-    named = set(json.loads(found["manifest.json"])["sha256"])
-    assert named == set(found) - {"manifest.json"}
+    parts = members(data)
+    named = set(json.loads(parts["manifest.json"])["sha256"])
+    assert named == set(parts) - {"manifest.json"}
     for kind in ("fabric", "programs"):
         assert f"{kind}/leaf1.entries.bin" in named
 

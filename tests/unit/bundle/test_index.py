@@ -36,20 +36,20 @@ def made(bundle: Bundle) -> int:
 
 
 def test_it_says_what_the_bundle_says() -> None:
-    found = read()
-    assert not made(found)
+    read_back = read()
+    assert not made(read_back)
     for name, program in BUNDLE.programs.items():
-        assert found.programs[name].entries_by_table() == program.entries_by_table()
-    assert not made(found)
-    assert found == load(DATA, "journal")
-    assert made(found)
+        assert read_back.programs[name].entries_by_table() == program.entries_by_table()
+    assert not made(read_back)
+    assert read_back == load(DATA, "journal")
+    assert made(read_back)
 
 
 def test_it_is_written_as_it_was_read() -> None:
-    found = read()
-    assert dump(found) == DATA
-    assert not made(found)
-    assert index_of(found, serialised(found)) == INDEX
+    read_back = read()
+    assert dump(read_back) == DATA
+    assert not made(read_back)
+    assert index_of(read_back, serialised(read_back)) == INDEX
 
 
 def test_what_is_compiled_again_has_the_very_parts_that_it_had() -> None:

@@ -55,8 +55,8 @@ def trust(monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:
 def test_who_signed_it(
     file: Path, key: ed25519.Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = read(file)
-    assert (found.signer, found.trusted) == (signing.fingerprint(key.public_key()), False)
+    read_back = read(file)
+    assert (read_back.signer, read_back.trusted) == (signing.fingerprint(key.public_key()), False)
     keys = file.parent / "trusted.pem"
     other = ed25519.Ed25519PrivateKey.generate()
     keys.write_bytes(public_pem(other) + public_pem(key))

@@ -158,10 +158,10 @@ class TestCommand:
         assert "such as" in told
 
     def test_a_class_as_json(self, capsys: pytest.CaptureFixture[str]) -> None:
-        (found,) = json.loads(run(capsys, "--explain", "up.2", "--json"))["classes"]
-        assert found["name"] == "up.2"
-        assert found["hops"] == 2
-        assert [step["device"] for step in found["steps"]] == ["leaf1"] * 4
+        (only,) = json.loads(run(capsys, "--explain", "up.2", "--json"))["classes"]
+        assert only["name"] == "up.2"
+        assert only["hops"] == 2
+        assert [step["device"] for step in only["steps"]] == ["leaf1"] * 4
 
     def test_without_a_class_all_are_listed(self, capsys: pytest.CaptureFixture[str]) -> None:
         told = run(capsys, "--explain")

@@ -109,9 +109,9 @@ def test_status_of_one_graph(network: ProcessNetwork) -> None:
     whole = run("status", *place)
     assert "edge_ids.alerts" not in whole
     assert "edge_ids.alerts" in run("status", "--all", *place)
-    found = json.loads(run("status", "--graph", "campus_edge", *place, "--json"))
-    assert [graph["name"] for graph in found["graphs"]] == ["campus_edge"]
-    assert {device["name"] for device in found["devices"]} == {"switch1", "server1"}
+    told = json.loads(run("status", "--graph", "campus_edge", *place, "--json"))
+    assert [graph["name"] for graph in told["graphs"]] == ["campus_edge"]
+    assert {device["name"] for device in told["devices"]} == {"switch1", "server1"}
     run("status", "--graph", "campus", *place, expect=2)
 
 

@@ -101,8 +101,8 @@ def test_a_space_moves_and_the_rest_of_its_buckets_stays() -> None:
     assert [line.partition(" in ")[0] for line in told] == ["fw: inside 10.0.1.16/28"]
     assert where(made) == {h: target if is_inside(h) else c for h, c in before.items()}
     talk(made)
-    (found,) = spaces(made)
-    assert found.regions == (SPACE,)
+    (only,) = spaces(made)
+    assert only.regions == (SPACE,)
     again = compile_graph(
         CompileRequest(graph(fw=on(firewall(), 2)), topology(WHERE), beside=made.running)
     )

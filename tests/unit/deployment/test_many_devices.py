@@ -90,8 +90,8 @@ def test_many_devices_are_deployed_to_updated_and_repaired(
             other.write(other.schema.updates([entry], "filtering", p4r.Update.DELETE))
     drifted = {d.device for d in inspect(live).devices if d}
     assert drifted == set(gone)
-    found = reconcile(live)
-    assert sum(len(d.difference) for d in found.devices) == len(gone)
+    drift = reconcile(live)
+    assert sum(len(d.difference) for d in drift.devices) == len(gone)
     assert not inspect(live)
 
     reading = read_network(live)
@@ -137,9 +137,9 @@ def test_everything_or_some_devices_are_shown_if_asked_for(live: LiveNetwork) ->
     assert len([line for line in _run("status", "--all").splitlines() if line[:2] == "p1"]) == 10
     shown = _run("status", "--device", "p1l0", "-d", "p1l1")
     assert [line[:4] for line in shown.splitlines() if line[:2] == "p1"] == ["p1l0", "p1l1"]
-    found = json.loads(_run("status", "-d", "p1l0", "--json"))
-    assert [(d["name"], d["answers"]) for d in found["devices"]] == [("p1l0", True)]
-    assert {c["name"] for c in found["conditions"]} == {"p1l0", "p1l0-p1s0", "p1l0-p1s1", "p1l0-h9"}
+    told = json.loads(_run("status", "-d", "p1l0", "--json"))
+    assert [(d["name"], d["answers"]) for d in told["devices"]] == [("p1l0", True)]
+    assert {c["name"] for c in told["conditions"]} == {"p1l0", "p1l0-p1s0", "p1l0-p1s1", "p1l0-h9"}
     (read,) = json.loads(_run("top", "--count", "1", "-d", DEAD, "--json"))["devices"]
     assert read["name"] == DEAD
     assert read["problem"]

@@ -26,12 +26,12 @@ MANIFEST = new_manifest(BUNDLE.graph_id, BUNDLE.sampling_rate)
 def step() -> WriteEntries:
     """What a first deployment writes for the graph: entries, and the manifest's behind them."""
     (stage,) = (s for s in plan(None, Version(BUNDLE, MANIFEST)).stages if s.title == ENTRIES)
-    (found,) = (
+    (only,) = (
         s
         for s in stage.steps
         if isinstance(s, WriteEntries) and (s.device, s.owner) == ("leaf1", "campus")
     )
-    return found
+    return only
 
 
 def made(changes: Sequence[Change]) -> list[RawUpdate | InsertRun]:

@@ -246,9 +246,9 @@ class TestEtcd:
 
 
 def test_addresses() -> None:
-    found = parse_store("etcd://a:1,b:2/site/one?ca=/ca.pem&certificate=/c&key=/k&secret=/s")
+    parsed = parse_store("etcd://a:1,b:2/site/one?ca=/ca.pem&certificate=/c&key=/k&secret=/s")
     tls = TlsFiles(Path("/ca.pem"), Path("/c"), Path("/k"))
-    assert found == EtcdPlace(("a:1", "b:2"), "site/one", tls, Path("/s"))
+    assert parsed == EtcdPlace(("a:1", "b:2"), "site/one", tls, Path("/s"))
     assert parse_store("etcd://[::1]:2379") == EtcdPlace(
         ("[::1]:2379",), "orchestrator", None, None
     )

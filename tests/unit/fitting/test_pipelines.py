@@ -40,11 +40,11 @@ def chip(name: str) -> Chip:
 
 
 def test_blocks_without_entries_are_left_out() -> None:
-    found = fitted(BUILD, chip("tofino2"), ACL)
-    tables = {instance_table(p.name) for p in found.placed if p.keyed and p.entries}
+    fit_made = fitted(BUILD, chip("tofino2"), ACL)
+    tables = {instance_table(p.name) for p in fit_made.placed if p.keyed and p.entries}
     assert {"acl.ipv4", "classify.ipv4", "fabric.devices"} <= tables
     assert not {t for t in tables if t.partition(".")[0] in ("rewrite", "route", "policer")}
-    assert not any("rewrite" in p.name for p in found.placed)
+    assert not any("rewrite" in p.name for p in fit_made.placed)
 
 
 def test_packet_order_is_kept() -> None:
@@ -57,44 +57,44 @@ def test_packet_order_is_kept() -> None:
 
 
 def test_tofino_has_fewer_stages_than_every_pipeline_needs() -> None:
-    found = refusal(BUILD, chip("tofino"), ACL)
-    assert found is not None
-    assert found.resource == "order"
-    assert found.least > 12
-    assert found.text.startswith(f"{found.table} stands behind what it depends on, in stage ")
-    assert found.text.endswith(
-        f"(the blocks that every pipeline has need {found.least} by themselves)"
+    refused = refusal(BUILD, chip("tofino"), ACL)
+    assert refused is not None
+    assert refused.resource == "order"
+    assert refused.least > 12
+    assert refused.text.startswith(f"{refused.table} stands behind what it depends on, in stage ")
+    assert refused.text.endswith(
+        f"(the blocks that every pipeline has need {refused.least} by themselves)"
     )
 
 
 def test_what_would_fit_does() -> None:
     need = {"acl.ipv4": 9_000}
-    found = refusal(BUILD, chip("tofino2"), need)
-    assert found is not None
-    assert found.fewer is not None
-    table, entries = found.fewer
+    refused = refusal(BUILD, chip("tofino2"), need)
+    assert refused is not None
+    assert refused.fewer is not None
+    table, entries = refused.fewer
     assert table == "acl.ipv4"
     assert 1_000 < entries < 9_000
     assert fitted(BUILD, chip("tofino2"), {table: entries}).fits
     assert not fitted(BUILD, chip("tofino2"), {table: entries * 2}).fits
-    assert f"with {entries:,} entries of acl.ipv4 or without acl" in found.text
+    assert f"with {entries:,} entries of acl.ipv4 or without acl" in refused.text
 
 
 def test_another_nf_elsewhere_would_fit() -> None:
     need = {**ACL, "route.ipv4": 200, "route.segments_routed": 2}
-    found = refusal(BUILD, chip("tofino2"), need)
-    assert found is not None
-    assert found.without == ("route",)
+    refused = refusal(BUILD, chip("tofino2"), need)
+    assert refused is not None
+    assert refused.without == ("route",)
     left = {table: n for table, n in need.items() if not table.startswith("route.")}
     assert refusal(BUILD, chip("tofino2"), left) is None
 
 
 def test_too_many_header_bits_are_refused() -> None:
     small = dataclasses.replace(chip("tofino2"), phv_bits=1_000)
-    found = refusal(BUILD, small, ACL)
-    assert found is not None
-    assert found.resource == "phv_bits"
-    assert found.text.startswith("Tofino 2 has 1,000 bits of packet header vector, ")
+    refused = refusal(BUILD, small, ACL)
+    assert refused is not None
+    assert refused.resource == "phv_bits"
+    assert refused.text.startswith("Tofino 2 has 1,000 bits of packet header vector, ")
 
 
 @pytest.mark.slow

@@ -59,8 +59,8 @@ def written(step: Step) -> set[tuple[tuple[str, str], str | None]]:
 def test_what_looks_at_a_field_stands_behind_what_writes_it(need: dict[str, int]) -> None:
     entries = {**SIZES, **(NOTHING if need else {}), **need}
     asked = Asked(entries, ELSEWHERE, KNOWN)
-    found = fit(PROGRAM, asked, ENDLESS)
-    at = {placed.name: placed for placed in found.placed}
+    fit_made = fit(PROGRAM, asked, ENDLESS)
+    at = {placed.name: placed for placed in fit_made.placed}
     egress = steps_of(PROGRAM, "egress", asked, end_of(PROGRAM, {}))
     steps = steps_of(PROGRAM, "ingress", asked, end_of(PROGRAM, egress))
     pairs = 0
@@ -71,12 +71,14 @@ def test_what_looks_at_a_field_stands_behind_what_writes_it(need: dict[str, int]
                     assert at[other].first > at[name].last, f"{other} looks at {field} of {name}"
                     pairs += 1
     assert pairs > 100
-    assert not [use for use in found.stages if use.beyond(ENDLESS.stage)]
+    assert not [use for use in fit_made.stages if use.beyond(ENDLESS.stage)]
 
 
 def test_entries_stand_somewhere_whole() -> None:
     """30,000 routes of a segment and an address: 2 blocks wide, 59 deep."""
-    found = fit(PROGRAM, Asked({**SIZES, **NOTHING, **NEEDS["routes"]}, ELSEWHERE, KNOWN), ENDLESS)
-    (routes,) = (placed for placed in found.placed if placed.name == "ingress.route.ipv4")
+    fit_made = fit(
+        PROGRAM, Asked({**SIZES, **NOTHING, **NEEDS["routes"]}, ELSEWHERE, KNOWN), ENDLESS
+    )
+    (routes,) = (placed for placed in fit_made.placed if placed.name == "ingress.route.ipv4")
     assert (routes.entries, routes.use.tcam) == (30_000, 2 * 59)
     assert routes.last - routes.first >= 4, "24 blocks a stage"

@@ -28,20 +28,20 @@ def with_nic(nic: dict[str, Any], **server: Any) -> dict[str, Any]:
 def test_a_nic_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = load(tmp_path, monkeypatch, GOOD)
     nic = {"target": "softswitch", "table_sizes": {"acl.ipv4": 9}, "packets_per_second": 7}
-    found = load(tmp_path, monkeypatch, with_nic(nic))
-    made = found.switches["v1-nic"]
+    loaded = load(tmp_path, monkeypatch, with_nic(nic))
+    made = loaded.switches["v1-nic"]
     assert (made.server, made.target, made.table_sizes) == ("v1", "softswitch", {"acl.ipv4": 9})
     assert made.packets_per_second == 7
-    assert devices_of(found)["v1-nic"].kind == "nic"
+    assert devices_of(loaded)["v1-nic"].kind == "nic"
     # What was there keeps its id; the cable of the server is the NIC's, and each core has a port.
-    assert {n: s.id for n, s in found.servers.items()} == {"v1": without.servers["v1"].id}
+    assert {n: s.id for n, s in loaded.servers.items()} == {"v1": without.servers["v1"].id}
     assert made.id == 4
-    ends = [(x.a, x.a_port, x.b, x.b_port) for x in found.links]
+    ends = [(x.a, x.a_port, x.b, x.b_port) for x in loaded.links]
     assert ends[3:] == [
         ("s2", 2, "v1-nic", 1),
         *(("v1-nic", 2 + core, "v1", core) for core in range(3)),
     ]
-    fabric = Fabric(found)
+    fabric = Fabric(loaded)
     assert fabric.access("v1") == "v1-nic"
     assert fabric.before("v1") == ("s2", "v1-nic")
     assert [fabric.port_of("v1", core) for core in range(3)] == [2, 3, 4]
@@ -50,8 +50,8 @@ def test_a_nic_stands_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_its_name_and_ports_may_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ports = {"p0": 40, "vf0": 3, "vf1": 9}
     nic = {"name": "bf2", "port": "p0", "core_ports": ["vf0", 4, "vf1"], "ports": ports}
-    found = load(tmp_path, monkeypatch, with_nic(nic))
-    fabric = Fabric(found)
+    loaded = load(tmp_path, monkeypatch, with_nic(nic))
+    fabric = Fabric(loaded)
     assert fabric.link("s2", "bf2").b_port == 40
     assert [fabric.port_of("v1", core) for core in range(3)] == [3, 4, 9]
 
@@ -59,16 +59,16 @@ def test_its_name_and_ports_may_be_said(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_bundle_says_it_and_not_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = load(tmp_path, monkeypatch, with_nic({"port": 5, "packets_per_second": 10**6}))
-    check_topology(found)
-    nic = replace(found.switches["v1-nic"], id=77)
+    loaded = load(tmp_path, monkeypatch, with_nic({"port": 5, "packets_per_second": 10**6}))
+    check_topology(loaded)
+    nic = replace(loaded.switches["v1-nic"], id=77)
     with pytest.raises(ValueError, match="are not those of a topology"):
-        check_topology(replace(found, switches={**found.switches, "v1-nic": nic}))
+        check_topology(replace(loaded, switches={**loaded.switches, "v1-nic": nic}))
     with pytest.raises(ValueError, match="has 2; one for each of 3 workers"):
-        check_topology(replace(found, links=found.links[:-1]))
-    stray = replace(found.switches["s2"], server="elsewhere")
+        check_topology(replace(loaded, links=loaded.links[:-1]))
+    stray = replace(loaded.switches["s2"], server="elsewhere")
     with pytest.raises(ValueError, match=r"nics|topology"):
-        check_topology(replace(found, switches={**found.switches, "s2": stray}))
+        check_topology(replace(loaded, switches={**loaded.switches, "s2": stray}))
 
 
 @pytest.mark.parametrize(

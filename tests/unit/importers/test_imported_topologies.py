@@ -59,18 +59,18 @@ def ports(topology: Topology) -> set[tuple[str, int, str, int]]:
 
 
 def test_the_tutorials_ports_units_and_gateways(tmp_path: Path) -> None:
-    found = imported(tmp_path, TUTORIAL)
-    assert found.name == "lab"
-    assert ports(found) == {
+    written = imported(tmp_path, TUTORIAL)
+    assert written.name == "lab"
+    assert ports(written) == {
         ("h1", 0, "s1", 2), ("h2", 0, "s2", 1), ("s1", 3, "s2", 7), ("s1", 4, "s2", 4),
     }  # fmt: skip
-    assert [(link.latency_us, link.capacity) for link in found.links[2:]] == [
+    assert [(link.latency_us, link.capacity) for link in written.links[2:]] == [
         (5_000, 500_000), (2_000, 10**10),
     ]  # fmt: skip
-    h1 = found.hosts["h1"]
+    h1 = written.hosts["h1"]
     assert h1.mac == 0x080000000111
     assert [str(gateway) for gateway in h1.gateways] == ["10.0.1.10"]
-    assert not found.hosts["h2"].gateways
+    assert not written.hosts["h2"].gateways
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_p4_utils_gives_addresses(
             ],
         },
     }
-    found = imported(tmp_path, content)
-    assert found.hosts["h2"].addresses == (ip_interface(address),)
-    assert found.hosts["h2"].mac == mac
-    assert [str(gateway) for gateway in found.hosts["h2"].gateways] == gateways
-    assert [link.capacity for link in found.links[:3]] == [10**7, 10**7, 10**6]
-    assert found.links[2].latency_us == 3_000
-    assert ("s1", 2, "s5", 2) in ports(found)
+    written = imported(tmp_path, content)
+    assert written.hosts["h2"].addresses == (ip_interface(address),)
+    assert written.hosts["h2"].mac == mac
+    assert [str(gateway) for gateway in written.hosts["h2"].gateways] == gateways
+    assert [link.capacity for link in written.links[:3]] == [10**7, 10**7, 10**6]
+    assert written.links[2].latency_us == 3_000
+    assert ("s1", 2, "s5", 2) in ports(written)
 
 
 def test_what_p4_utils_has_started(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_what_p4_utils_has_started(tmp_path: Path) -> None:
             }
         ],
     }
-    found = imported(tmp_path, content)
-    assert ports(found) == {("h1", 0, "s1", 4)}
-    assert found.hosts["h1"].mac == 0x00000A010102
+    written = imported(tmp_path, content)
+    assert ports(written) == {("h1", 0, "s1", 4)}
+    assert written.hosts["h1"].mac == 0x00000A010102
 
 
 @pytest.mark.parametrize(

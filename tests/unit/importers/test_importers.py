@@ -138,9 +138,9 @@ def test_rib_of_bgpdump(tmp_path: Path) -> None:
     file = tmp_path / "dump"
     entry = "TABLE_DUMP2|0|B|198.51.100.9|64500|203.0.113.0/24|64500 {origin}|IGP|198.51.100.9|0|0"
     file.write_text("\n".join(entry.format(origin=o) for o in ("64510", "64510", "{64511,64512}")))
-    found = import_rib(file, [HOP4])
-    assert found.lines == ["203.0.113.0/24 198.51.100.13 outside"]
-    assert found.again == [f"203.0.113.0/24 at {file}:3: 64511_64512, not 64510"]
+    imported = import_rib(file, [HOP4])
+    assert imported.lines == ["203.0.113.0/24 198.51.100.13 outside"]
+    assert imported.again == [f"203.0.113.0/24 at {file}:3: 64511_64512, not 64510"]
     for text in ("TABLE_DUMP2|0|W|1|2|203.0.113.0/24", '{"0.0.0.0/0":[]}', "10.0.0.0/8 192.0.2.1"):
         file.write_text(text)
         with pytest.raises(InputError, match="bgpdump -m"):

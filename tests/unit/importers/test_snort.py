@@ -38,9 +38,9 @@ def read(tmp_path: Path, text: str, **variables: str) -> SnortImport:
 
 
 def test_the_common_subset(tmp_path: Path) -> None:
-    found = read(tmp_path, RULES, EXTERNAL_NET="any")
-    assert found.unsupported == []
-    by_id = {s["id"]: s for s in found.signatures}
+    read_back = read(tmp_path, RULES, EXTERNAL_NET="any")
+    assert read_back.unsupported == []
+    by_id = {s["id"]: s for s in read_back.signatures}
     assert by_id[1000001] == {
         "id": 1000001,
         "msg": 'WEB probe "x"; odd',
@@ -58,7 +58,7 @@ def test_the_common_subset(tmp_path: Path) -> None:
     assert by_id[1000004]["ports"] == ["0-1023"]
     assert "to" not in by_id[1000004]
     assert content_bytes(by_id[1000005]["content"]) == "café".encode()
-    for signature in found.signatures:
+    for signature in read_back.signatures:
         SignatureFields.model_validate(signature)
 
 
@@ -90,10 +90,10 @@ def test_the_common_subset(tmp_path: Path) -> None:
     ],
 )
 def test_what_an_ids_cannot_say_is_told(tmp_path: Path, rule: str, keyword: str) -> None:
-    found = read(tmp_path, f"\n{rule}\n")
-    assert found.signatures == []
-    assert [item.keyword for item in found.unsupported] == [keyword]
-    assert found.unsupported[0].where.endswith("local.rules:2")
+    read_back = read(tmp_path, f"\n{rule}\n")
+    assert read_back.signatures == []
+    assert [item.keyword for item in read_back.unsupported] == [keyword]
+    assert read_back.unsupported[0].where.endswith("local.rules:2")
 
 
 OTHER = 'alert tcp any any -> any 80 (content:"other"; sid:99;)'
@@ -133,18 +133,18 @@ def test_what_cannot_be_read_is_told_and_takes_no_other_line_with_it(
 ) -> None:
     file = tmp_path / "local.rules"
     file.write_text(f"# odd\n{text}\n{OTHER}\n", errors="surrogateescape")
-    found = import_snort(file, {})
-    assert [signature["id"] for signature in found.signatures] == [99]
-    (item,) = found.unsupported
+    imported = import_snort(file, {})
+    assert [signature["id"] for signature in imported.signatures] == [99]
+    (item,) = imported.unsupported
     assert item.where == f"{file}:2"
     assert problem in str(item)
 
 
 def test_unclosed_comments_are_told(tmp_path: Path) -> None:
     for mark in ("/* x", "#begin"):
-        found = read(tmp_path, f"{OTHER}\n{mark}\n{OTHER}\n")
-        assert [item.where[-2:] for item in found.unsupported] == [":2"]
-        assert "a comment is not closed" in found.unsupported[0].why
+        read_back = read(tmp_path, f"{OTHER}\n{mark}\n{OTHER}\n")
+        assert [item.where[-2:] for item in read_back.unsupported] == [":2"]
+        assert "a comment is not closed" in read_back.unsupported[0].why
     with pytest.raises(InputError, match="has no rules"):
         read(tmp_path, "# nothing\n")
 
@@ -174,10 +174,10 @@ LAYOUTS = {
 @pytest.mark.parametrize("text", LAYOUTS.values(), ids=LAYOUTS)
 def test_layouts_of_the_same_rule(tmp_path: Path, text: str) -> None:
     (tmp_path / "local.rules").write_bytes(text.encode())
-    found = import_snort(tmp_path / "local.rules", {})
-    assert found.unsupported == []
+    imported = import_snort(tmp_path / "local.rules", {})
+    assert imported.unsupported == []
     expected = {"protocol": "tcp", "action": "alert", "content": "a", "ports": ["80"]}
-    assert found.signatures == [{"id": 1, "msg": "m", **expected, "to": "server"}]
+    assert imported.signatures == [{"id": 1, "msg": "m", **expected, "to": "server"}]
 
 
 @pytest.mark.parametrize(
@@ -221,14 +221,19 @@ def test_lists_of_ports(tmp_path: Path, ports: str, expected: list[str]) -> None
 def test_newer_revisions_and_other_generators(tmp_path: Path) -> None:
     rule = 'alert tcp any any -> any 80 (content:"{}"; {} sid:1; rev:{};)\n'
     text = rule.format("old", "", 1) + rule.format("new", "gid:1;", 3) + rule.format("mid", "", 2)
-    found = read(tmp_path, text + rule.format("other", "gid:3;", 9) + rule.format("twice", "", 3))
-    assert [(s["id"], s["content"]) for s in found.signatures] == [(1, "new")]
-    assert len(found.replaced) == 2
-    assert ["gid 3" in str(found.unsupported[0]), found.unsupported[1].keyword] == [True, "sid 1"]
+    read_back = read(
+        tmp_path, text + rule.format("other", "gid:3;", 9) + rule.format("twice", "", 3)
+    )
+    assert [(s["id"], s["content"]) for s in read_back.signatures] == [(1, "new")]
+    assert len(read_back.replaced) == 2
+    assert ["gid 3" in str(read_back.unsupported[0]), read_back.unsupported[1].keyword] == [
+        True,
+        "sid 1",
+    ]
     # A newer revision that an ids cannot say: the older one is out of date all the same.
-    found = read(tmp_path, rule.format("old", "", 1) + rule.format("new", "depth:3;", 2))
-    assert found.signatures == []
-    assert [item.keyword for item in found.unsupported] == ["depth"]
+    read_back = read(tmp_path, rule.format("old", "", 1) + rule.format("new", "depth:3;", 2))
+    assert read_back.signatures == []
+    assert [item.keyword for item in read_back.unsupported] == ["depth"]
 
 
 def command(*arguments: str) -> Any:

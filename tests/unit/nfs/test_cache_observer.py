@@ -164,9 +164,9 @@ def test_the_label_travels_in_the_tag_from_worker_to_worker() -> None:
     chained(observer, ["cache"])
     chained(filtering, ["filter"])
     (sent,) = observer.process([tagged(segment(get("/a")))])
-    found = nsh.decode(sent)
-    assert found is not None
-    tag = found[0]
+    decoded = nsh.decode(sent)
+    assert decoded is not None
+    tag = decoded[0]
     words = (tag.traffic_class, tag.label, tag.nf_labels, tag.ingress_us)
     assert words == (3, 9, MISS, 4)
     (again,) = observer.process([tagged(segment(get("/a"), client=5))])
@@ -195,6 +195,6 @@ def test_the_label_stays_with_what_is_held() -> None:
     assert len(worker.process([tagged(f) for f in frames])) == 1
     now[0] = 10**9
     (left,) = worker.process(())
-    found = nsh.decode(left)
-    assert found is not None
-    assert (found[0].nf_labels, found[1]) == (MISS, bytes(frames[2]))
+    decoded = nsh.decode(left)
+    assert decoded is not None
+    assert (decoded[0].nf_labels, decoded[1]) == (MISS, bytes(frames[2]))

@@ -166,6 +166,6 @@ def test_the_slowed_nf_is_named_and_nothing_of_a_healthy_chain(seed: int) -> Non
     assert found_between(topology(), before, now) == []
     sick = Core(seed, spent | {slowed: 10 * max(spent.values())})
     before, now = (reading(at, sick.run(0.02, every_ns)) for at in (0.02, 0.04))
-    (found,) = found_between(topology(), before, now)
-    assert (found.kind, found.name) == ("nf", f"g/{slowed} on server1.2")
-    assert any("receive queue" in line for line in found.evidence)
+    (only,) = found_between(topology(), before, now)
+    assert (only.kind, only.name) == ("nf", f"g/{slowed} on server1.2")
+    assert any("receive queue" in line for line in only.evidence)

@@ -25,23 +25,23 @@ LIMITS = Limits(seconds=4)
 def test_the_bound_is_valid_and_the_placement_checked(seed: int) -> None:
     problem = fat_tree_instance(4, 8, seed=seed)
     assert applicable(problem)
-    found = solve_many(problem, limits=LIMITS)
-    assert check(problem, found.solution) == ()
-    assert cores_used(found.solution) == found.cores
-    assert found.alone <= found.bound <= found.cores
+    solved = solve_many(problem, limits=LIMITS)
+    assert check(problem, solved.solution) == ()
+    assert cores_used(solved.solution) == solved.cores
+    assert solved.alone <= solved.bound <= solved.cores
     status, exact = Model(problem, ("cores",)).solve(Limits(seconds=20))
     assert exact is not None
     best = cores_used(exact)
-    assert found.bound <= best
+    assert solved.bound <= best
     if status == "OPTIMAL":
-        assert best <= found.cores
+        assert best <= solved.cores
 
 
 def test_scarce_tables_raise_the_bound() -> None:
     """Not the sum of what each chain needs alone: chains compete for the programmable switches."""
-    found = solve_many(fat_tree_instance(4, 24), limits=LIMITS)
-    assert found.bound > found.alone
-    assert found.gap <= 0.1
+    solved = solve_many(fat_tree_instance(4, 24), limits=LIMITS)
+    assert solved.bound > solved.alone
+    assert solved.gap <= 0.1
 
 
 def test_one_chain_more_leaves_the_others() -> None:

@@ -30,10 +30,10 @@ def test_the_shipped_pipeline_is_made_of_the_descriptors() -> None:
 def test_a_descriptor_is_its_source_s(block: Block) -> None:
     """The control takes as many arguments and sizes as it says, and drops only if it says so."""
     source = (P4SRC / "blocks" / f"{block.name}.p4").read_text()
-    found = re.search(rf"control {block.name}_block\(([^)]*)\)\s*(?:\(([^)]*)\))?", source)
-    assert found is not None
-    assert len(found[1].split(",")) == len(block.arguments.split(","))
-    assert len((found[2] or "").split(",")) == max(1, len(block.sized))
+    match = re.search(rf"control {block.name}_block\(([^)]*)\)\s*(?:\(([^)]*)\))?", source)
+    assert match is not None
+    assert len(match[1].split(",")) == len(block.arguments.split(","))
+    assert len((match[2] or "").split(",")) == max(1, len(block.sized))
     assert set(block.sized) <= set(re.findall(r"table (\w+)", source))
     if not block.drops:
         assert not re.search(r"meta\.drop = 1", source)

@@ -193,7 +193,7 @@ def test_a_tap_hears_both_ways_and_the_ends_are_compared(tmp_path: Path) -> None
         subprocess.run(["ip", "link", "del", one], check=True)
     words = ["verify", "ends", str(tmp_path / one), str(tmp_path / other), "--settle", "0"]
     done = CliRunner().invoke(app, [*words, "--json"])
-    found = json.loads(done.stdout)[f"{tmp_path / one} -> {tmp_path / other}"]
-    assert (done.exit_code, found["sent"], found["lost"], found["changed"]) == (0, 50, 0, 0)
-    assert abs(found["delay_us"]["p50"]) < 10 * SECOND
+    told = json.loads(done.stdout)[f"{tmp_path / one} -> {tmp_path / other}"]
+    assert (done.exit_code, told["sent"], told["lost"], told["changed"]) == (0, 50, 0, 0)
+    assert abs(told["delay_us"]["p50"]) < 10 * SECOND
     assert "50 watched, 0 lost" in CliRunner().invoke(app, words).stdout

@@ -179,10 +179,10 @@ def test_command_prints_json_and_plots(tmp_path: Path) -> None:
         ["whatif", str(GRAPH), "--fail", "node:spine1", "--json", "--plot", str(plot)],
     )
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert [s["scenario"] for s in found["scenarios"]] == ["now", "fail spine1"]
-    assert all(s["slo_met"] for s in found["scenarios"])
-    assert all(Path(name).stat().st_size > 1000 for name in found["plots"])
+    told = json.loads(result.stdout)
+    assert [s["scenario"] for s in told["scenarios"]] == ["now", "fail spine1"]
+    assert all(s["slo_met"] for s in told["scenarios"])
+    assert all(Path(name).stat().st_size > 1000 for name in told["plots"])
 
 
 class Stub:
@@ -249,9 +249,9 @@ def test_an_interrupted_command_shows_what_is_done_and_returns_130(
     words = ["whatif", str(GRAPH), "--sweep", "rate=1G..4G:4", "--processes", "1"]
     result = CliRunner().invoke(app, [*words, "--json"])
     assert result.exit_code == 130
-    found = json.loads(result.stdout)
-    assert found["interrupted"]
-    assert len(found["scenarios"]) == 3
+    told = json.loads(result.stdout)
+    assert told["interrupted"]
+    assert len(told["scenarios"]) == 3
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 130
     assert "interrupted: 3 of 5 scenarios are finished" in result.output

@@ -64,7 +64,7 @@ class DpdkWorker(Worker):
         self._engine_replicas = EngineReplicas(self, self.arrivals, engine)
         self.replicas = self._engine_replicas  # pyrefly: ignore[bad-override-mutable-attribute]
         self._gated = threading.Event()
-        self.socket_drops = self.shim.socket_drops = self._port_drops
+        self.socket_drops = self.shim.surroundings.socket_drops = self._port_drops
         self.ended = threading.Event()
         """Set when the process is gone for good."""
         self._restarts = restarts

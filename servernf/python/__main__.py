@@ -17,6 +17,7 @@ from pathlib import Path
 
 from servernf.host.authority import exposure
 from servernf.host.framepipe import FramePipe
+from servernf.host.links import LinkWatch
 from servernf.host.packetio import PacketSocket
 from servernf.host.privileges import confine, drop
 from servernf.python.esp import KEY_BYTES
@@ -96,7 +97,9 @@ def _run(options: argparse.Namespace) -> int:
         worker.shim.record_to(Ring(options.records, create=RING_BYTES).put)
     with _frames(options) as frames:
         known_types()
-        worker.socket_drops = worker.shim.socket_drops = frames.drops
+        worker.socket_drops = worker.shim.surroundings.socket_drops = frames.drops
+        if options.interface:
+            worker.shim.surroundings.link_changes = LinkWatch(options.interface).changes
         worker.load.queue = frames.queue
         place = WorkerPlace(interface=options.interface or options.frames, cpu=options.cpu)
         os.umask(0o077)  # nobody else's are a socket and what else is made

@@ -36,6 +36,7 @@ from servernf.python.runtime.noting import (
 )
 from servernf.python.runtime.questions import WitnessQuestions
 from servernf.python.runtime.slicing import Sliced
+from servernf.python.runtime.surroundings import Surroundings
 from servernf.python.runtime.tables import (
     CompiledCall,
     Instance,
@@ -68,7 +69,7 @@ _NONE = bytes(DIGEST_BYTES)
 _WORDS = struct.Struct("!2xHIII")
 """Of context words: flow, label, NF context, time of ingress."""
 _LOOK_NS = 1_000_000_000
-"""How often a socket is asked what it has dropped."""
+"""How often a socket is asked what it has dropped, and its link."""
 _SETTLE_US = 5_000
 """How long notes of watched packets wait: code that seldom runs is slow, so several wait together."""
 
@@ -140,9 +141,7 @@ class Shim:
         self.unwritten = 0
         """Samples that the file had no room for."""
         self._settle_ns = self._look_ns = 0
-        self.socket_drops: Callable[[], Mapping[str, int]] = dict
-        """What the point's socket has dropped, by reason."""
-        self._told_drops: Mapping[str, int] = {}
+        self.surroundings = Surroundings(self.tell)
         self._point = point_id(worker)
         self._boot = secrets.randbits(64)
         self._sequence = 0
@@ -266,14 +265,12 @@ class Shim:
             self._settle_ns = (now_ns // 1000 // _SETTLE_US + 1) * _SETTLE_US * 1000
             if self._watching and now_ns >= self._look_ns:
                 self._look_ns = now_ns + _LOOK_NS
-                self._tell_drops()
+                self.surroundings.look()
 
-    def _tell_drops(self) -> None:
-        """A record of what the socket has dropped until now, if that is more than was told."""
-        drops = self.socket_drops()
-        if drops != self._told_drops:
-            self._told_drops = dict(drops)
-            self.tell({"event": "socket drops", "frames": self._told_drops})
+    def follow(self, steps: Mapping[int, CompiledCall]) -> None:
+        """Packets come by these paths from now on."""
+        self.settle()
+        self.surroundings.follow(self._witnesses, steps)
 
     def settle(self) -> None:
         """Make samples and records of what was noted and is watched."""

@@ -333,6 +333,7 @@ class Worker(KeepsState):
         """Compile the steps anew, and look at frames while there are gates."""
         self.replicas.settled()
         self._steps = compile_steps(self._tables, self.core_mac, self.shim.process_of)
+        self.shim.follow(self._steps)
         self._is_gated = bool(self.gates.all or self.gates.released)
 
     # Configuration.

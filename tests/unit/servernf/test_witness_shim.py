@@ -183,7 +183,7 @@ def test_what_found_no_room_leaves_a_gap_and_is_counted() -> None:
     assert told.records()[0].sequence == before + 3
 
 
-def test_starts_epochs_and_configurations_are_told() -> None:
+def test_starts_epochs_configurations_and_paths_are_told() -> None:
     told = Told(NAPT)
     told.worker.witness("g", None)
     told.worker.remove_graph("g")
@@ -193,8 +193,34 @@ def test_starts_epochs_and_configurations_are_told() -> None:
         {"event": "boot", "point": "w1"},
         {"event": "witness", "graph": "g", "epochs": [1]},
         {"event": "configured", "graph": "g", "nfs": {"g/nat": digest}, "removed": []},
+        {"event": "paths", "graph": "g", "taken": ["5/254"]},
         {"event": "witness", "graph": "g", "epochs": []},
     ]
+
+
+def test_an_update_is_told_by_its_paths_behind_what_came_by_the_old_ones() -> None:
+    told = Told(NAPT)
+    told.taken.clear()
+    told.worker.process([packet(FRAME)])
+    told.worker.service_chain("g/nat", ChainScope(9, 254, "inside"), [OUT])
+    told.worker.service_chain("g/nat", ChainScope(5, 254, "inside"), [], update=True)
+    found = [records.unpack(data) for data in told.taken]
+    assert [r.kind for r in found] == [
+        RecordKind.IN,
+        RecordKind.OUT,
+        RecordKind.EVENT,
+        RecordKind.EVENT,
+    ]
+    assert [r.event() for r in found[2:]] == [
+        {"event": "paths", "graph": "g", "taken": ["9/254"]},
+        {"event": "paths", "graph": "g", "gone": ["5/254"]},
+    ]
+    # Who begins to watch is told what there is.
+    told.worker.witness("g", None)
+    told.taken.clear()
+    told.worker.witness("g", EVERYTHING)
+    said = [records.unpack(data).event() for data in told.taken]
+    assert said[1:] == [{"event": "paths", "graph": "g", "taken": ["9/254"]}]
 
 
 @pytest.mark.parametrize(
@@ -412,7 +438,7 @@ def test_flows_are_watched_whole_and_whatever_their_packets() -> None:
 def test_what_the_socket_drops_is_told_once() -> None:
     told = Told(NAPT)
     drops = {"receive_queue_full": 3}
-    told.worker.shim.socket_drops = lambda: drops
+    told.worker.shim.surroundings.socket_drops = lambda: drops
     for now in ({"receive_queue_full": 3}, {"receive_queue_full": 5}):
         drops = now
         for _ in range(2):
@@ -425,3 +451,17 @@ def test_what_the_socket_drops_is_told_once() -> None:
         {"receive_queue_full": 3},
         {"receive_queue_full": 5},
     ]
+
+
+def test_a_link_that_failed_and_came_back_is_told() -> None:
+    told = Told(NAPT)
+    changes: int | None = 7
+    told.worker.shim.surroundings.link_changes = lambda: changes
+    for now in (7, 7, 9, None, 9, 10):
+        changes = now
+        told.clock.us += 2_000_000
+        told.worker.process([packet(FRAME)])
+        told.worker.shim.settle_if_due()
+    said = [records.unpack(data) for data in told.taken]
+    events = [r.event() for r in said if r.kind is RecordKind.EVENT]
+    assert [e["carrier_changes"] for e in events if e["event"] == "link"] == [2, 1]

@@ -6,15 +6,20 @@ import json
 import os
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.output import Json, print_json, say, warn
-from orchestrator.errors import StoreError
-from orchestrator.verification import keys, tapping
+from orchestrator.errors import InputError, StoreError
+from orchestrator.verification import evidence, keys, tapping
+from orchestrator.verification.manifest import check as check_manifest
+from orchestrator.verification.manifest import read as read_manifest
+from orchestrator.verification.tapped import beside
 from orchestrator.verification.taps import Ends, TapWatcher, compare, read
+from orchestrator.verification.trajectories import Trajectory, trajectories
 
 TapFile = Annotated[Path, typer.Argument(help="What `verify tap` has written at an end.")]
 
@@ -89,11 +94,21 @@ def ends_command(
         float,
         typer.Option(help="Leave packets of so many seconds at begin and end out.", min=0),
     ] = 2.0,
+    log: Annotated[
+        Path | None, typer.Option(help="The CLE's folder: compare with what points told, too.")
+    ] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="With --log: the verification manifest.")
+    ] = None,
+    tap_key: Annotated[Path | None, typer.Option(help="With --log: the taps' key.")] = None,
     as_json: Json = False,
 ) -> None:
     """What became of watched packets from one end to the other, both ways.
 
     That is: how many were lost, changed, injected, and how long they took.
+
+    With --log also whether points told of the share of packets that they had to and of the outputs that
+    came, and whether packets that they watch have better service.
 
     Exit code 1 when something contradicts the bound. Delays are by the clocks of both ends.
     """
@@ -102,13 +117,40 @@ def ends_command(
         f"{a} -> {b}": compare(taps[a], taps[b], loss_bound, round(settle * 1e6))
         for a, b in ((one, other), (other, one))
     }
+    beside_records = {}
+    if log is not None or manifest is not None or tap_key is not None:
+        asked = _asked(log, manifest, tap_key)
+        for a, b in ((one, other), (other, one)):
+            found = beside(taps[a], taps[b], *asked, loss_bound, round(settle * 1e6))
+            beside_records[f"{a} -> {b}"] = found
     if as_json:
-        print_json({way: _document(ends) for way, ends in ways.items()})
+        more = {way: {"records": asdict(found)} for way, found in beside_records.items()}
+        print_json({way: _document(ends) | more.get(way, {}) for way, ends in ways.items()})
     else:
         for way, ends in ways.items():
             _show(way, ends)
-    if any(ends.problems for ends in ways.values()):
+        for way, found in beside_records.items():
+            say(f"{way}: points told of {found.told} packets, not of {found.others}")
+            for problem in found.problems:
+                warn(f"{way}: {problem}")
+    if any(found.problems for found in (*ways.values(), *beside_records.values())):
         raise typer.Exit(1)
+
+
+def _asked(
+    log: Path | None, manifest: Path | None, tap_key: Path | None
+) -> tuple[bytes, list[Trajectory], float]:
+    """The taps' key, what points told, and of which share they were to tell."""
+    if log is None or manifest is None or tap_key is None:
+        raise InputError("--log, --manifest and --tap-key: all are needed, or none")
+    signed = read_manifest(manifest)
+    check_manifest(signed, None, None)
+    agreed = signed.manifest
+    if agreed.granularity == "headers":
+        raise InputError(f"{manifest}: records have headers only; taps know packets by more")
+    told = evidence.told(log, agreed.roles.cle)
+    key = keys.sampling_key(tap_key, "--tap-key")
+    return key, trajectories(told.records), agreed.sampling.packets
 
 
 def _document(ends: Ends) -> dict[str, object]:

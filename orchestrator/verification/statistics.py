@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 FAMILY_WISE = 1e-3
 """Probability of any alarm at all where everything is as agreed."""
@@ -19,8 +20,7 @@ def tail(count: int, of: int, share: float) -> float:
     log, log_not = math.log(share), math.log1p(-share)
     total = 0.0
     for k in range(count, of + 1):
-        ways = math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)
-        term = math.exp(ways + k * log + (of - k) * log_not)
+        term = math.exp(_log_ways(of, k) + k * log + (of - k) * log_not)
         total += term
         if k > of * share and term < total * 1e-15:
             break
@@ -30,6 +30,18 @@ def tail(count: int, of: int, share: float) -> float:
 def too_many(count: int, of: int, share: float, level: float) -> bool:
     """Whether `count` of `of` contradicts a share of `share` at most."""
     return count > of * share and tail(count, of, share) < level
+
+
+def chance_of_worse(count: int, of: int, other: int, of_other: int) -> float:
+    """The probability that `count` or more of `count + other` losses fall on these `of` packets and not
+    on the `of_other`, where both fare alike (Fisher's exact test, one-sided)."""
+    lost, everyone = count + other, of + of_other
+
+    terms = (
+        math.exp(_log_ways(of, k) + _log_ways(of_other, lost - k) - _log_ways(everyone, lost))
+        for k in range(max(count, lost - of_other), min(of, lost) + 1)
+    )
+    return min(1.0, sum(terms))
 
 
 def packets_until_told(
@@ -52,7 +64,25 @@ def packets_until_told(
     return math.ceil(high / rate)
 
 
+def packets_until_unfair(
+    share: float, common: float, watched: float, rate: float, level: float, missed: float = 1e-3
+) -> int:
+    """Packets after which it is told, but for a probability, that of those that points do not watch such
+    a share is lost beyond what all lose (`common`): two proportions (normal approximation), over the
+    rate of the taps."""
+    worse, all_of = common + share, common + share * (1 - watched)
+    alike = math.sqrt(all_of * (1 - all_of) * (1 / watched + 1 / (1 - watched)))
+    apart = math.sqrt(common * (1 - common) / watched + worse * (1 - worse) / (1 - watched))
+    normal = NormalDist().inv_cdf
+    return math.ceil(((normal(1 - level) * alike + normal(1 - missed) * apart) / share) ** 2 / rate)
+
+
 def packets_until_seen(cheated: float, rate: float, missed: float = 1e-3) -> int:
     """Packets after which a cheat on a share of them is in the watched ones but for a probability:
     n = ln(1 / missed) / (rate x cheated), for cheats that one watched packet shows."""
     return math.ceil(math.log(1 / missed) / -math.log1p(-min(rate * cheated, 1 - 1e-12)))
+
+
+def _log_ways(of: int, k: int) -> float:
+    """The logarithm of how many ways there are to take k of them."""
+    return math.lgamma(of + 1) - math.lgamma(k + 1) - math.lgamma(of - k + 1)

@@ -19,14 +19,17 @@ control witness_epoch(in metadata_t meta, in bit<32> key0, in bit<32> key1, in b
 
     apply {
         watches = 0;
-        start.apply(v, key0, key1);
-        take.apply(v, meta.label);
-        take.apply(v, meta.ingress_us);
-        take.apply(v, 0x08000000);
-        finish.apply(v, answer);
-        if ((bit<33>)answer < packets) {
-            watches = 1;
-        } else if (flows != 0) {
+        if (packets != 0) {
+            start.apply(v, key0, key1);
+            take.apply(v, meta.label);
+            take.apply(v, meta.ingress_us);
+            take.apply(v, 0x08000000);
+            finish.apply(v, answer);
+            if ((bit<33>)answer < packets) {
+                watches = 1;
+            }
+        }
+        if (watches == 0 && flows != 0) {
             start.apply(v, key0, key1);
             take.apply(v, (bit<32>)meta.flow);
             take.apply(v, 0x04000000);

@@ -19,6 +19,7 @@ import grpc
 import pytest
 from finsy.proto import p4r
 from provider import KEY, Cheat, Provider, manifest, result
+from test_ends import OWN, taps
 from typer.testing import CliRunner
 
 from orchestrator.bundle.codec import dump
@@ -46,6 +47,7 @@ from orchestrator.verification.manifest import (
     read,
     sign,
 )
+from orchestrator.verification.taps import header, line
 from servernf.proto import vnf_pb2, vnf_pb2_grpc
 from servernf.python.runtime.service import serve
 from servernf.python.runtime.worker import Worker
@@ -182,6 +184,26 @@ def test_a_log_that_is_not_the_cles_is_not_judged(agreed: Path, tmp_path: Path) 
     (agreed / "other.key").write_text("0" * 64 + "\n")
     wrong = command("check", folder, agreed, "--sampling-key", str(agreed / "other.key"))
     assert "is not the one of" in str(wrong[2])
+
+
+def test_taps_are_compared_with_what_the_points_told(agreed: Path, tmp_path: Path) -> None:
+    provider = Provider(3, rate=RATE)
+    ends = taps(provider, 40)
+    log = logged(provider, agreed, tmp_path)
+    files: list[str] = []
+    for tap, name in zip(ends, ("inside", "outside"), strict=True):
+        lines = [json.dumps(header(name, tap.commitment, tap.rate, tap.began_us)) + "\n"]
+        lines += [line(sight) for sight in tap.sights]
+        lines += [json.dumps({"ended_us": tap.ended_us, "missed": 0}) + "\n"]
+        (tmp_path / name).write_text("".join(lines))
+        files.append(str(tmp_path / name))
+    (tmp_path / "own.key").write_text(OWN.hex() + "\n")
+    words = ["verify", "ends", *files, "--settle", "0", "--json", "--log", str(log)]
+    assert "all are needed" in str(CliRunner().invoke(app, words).exception)
+    words += ["--manifest", str(agreed / "m.json"), "--tap-key", str(tmp_path / "own.key")]
+    there, back = json.loads(CliRunner().invoke(app, words).stdout).values()
+    assert there["records"]["told"] > 3
+    assert (there["records"]["problems"], back["records"]["told"]) == ([], 0)
 
 
 @pytest.fixture

@@ -266,7 +266,11 @@ def _switches(
 
     def point(name: str) -> SwitchWitness:
         found = inventory.pipelines[name]
-        session = SwitchClient(name, found.address, found.device_id, tls=tls, role=ROLE)
+        role = f"{ROLE}-{agreed.graph}"
+        # The lowest id: where a switch knows no roles (BMv2) its controller is not pushed aside.
+        session = SwitchClient(
+            name, found.address, found.device_id, tls=tls, role=role, election_id=1
+        )
         known = partial(report_key, key, agreed.graph, name)
         return SwitchWitness(name, session, switches.graph_id, switches.mac, known, time.time)
 

@@ -23,7 +23,7 @@ from servernf.wire.witness import Epoch, Witness
 OWNER = "witness"
 """What entries say whose they are."""
 ROLE = "cle"
-"""The P4Runtime role (5) in which they are written, beside the controller's."""
+"""The P4Runtime role (5) in which they are written, a graph's with its name, beside the controller's."""
 
 
 class SwitchSession(Protocol):

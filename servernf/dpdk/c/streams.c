@@ -77,6 +77,14 @@ static struct flow flow_of(const struct table *t, const struct entry *e)
     return ((const struct connection *)e)->low_is_inside ? (struct flow){low, high} : (struct flow){high, low};
 }
 
+/* Write all of a record that has been entered; which of its ends is inside is known by then, and so its group. */
+static void fill(struct table *t, struct connection *c, const struct connection *new)
+{
+    memcpy((u8 *)c + sizeof c->entry, (const u8 *)new + sizeof new->entry, sizeof *new - sizeof new->entry);
+    if (unlikely(t->groups != NULL))
+        groups_changed(t, &c->entry);
+}
+
 static void write_connection(const struct table *t, const struct entry *e, struct writer *w, u64 now_us)
 {
     const struct connection *c = (const struct connection *)e;
@@ -122,7 +130,7 @@ static const char *read_connection(struct table *t, struct reader *r, u64 now_us
         stream_release(pieces, &new.stream[HIGH]);
         return wrong;
     }
-    memcpy((u8 *)c + sizeof c->entry, (u8 *)&new + sizeof new.entry, sizeof new - sizeof new.entry);
+    fill(t, c, &new);
     c->seen_by = judge ? ((const struct streams *)(judge + 1))->mark : 0;
     *held_bytes(t) += (u64)(stream_cost(&c->stream[LOW]) + stream_cost(&c->stream[HIGH]));
     return NULL;
@@ -249,7 +257,7 @@ static enum entering enter(struct streams *s, struct packet *p, const struct key
     t->size = MAX_CONNECTIONS;
     struct connection *c = (struct connection *)table_enter(t, k, hash, host, size, false);
     if (c)
-        memcpy((u8 *)c + sizeof c->entry, (const u8 *)new + sizeof new->entry, sizeof *new - sizeof new->entry);
+        fill(t, c, new);
     for (struct entry *over; c && (over = table_over(t, &c->entry));) {
         c = over == &c->entry ? NULL : c;
         s->seen->evicted++;

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from dpdk_support import NEEDS_COMPILER, executable
+from dpdk_support import HAS, NEEDS_COMPILER, executable
 from test_servernf_state import CASES, Case
 from test_transfer import ABORT, BEGIN, FINISH, KEYS, Play
 from transfer_support import OF, OFFSET_US, Site
@@ -28,7 +28,11 @@ from servernf.wire.errors import InputError
 
 pytestmark = [pytest.mark.slow, NEEDS_COMPILER]
 
-IN_C = ("napt", "stateful_firewall", "dnat", "l4_load_balancer")
+IN_C = tuple(
+    nf
+    for nf in ("napt", "stateful_firewall", "dnat", "l4_load_balancer", "ids", "flow_monitor")
+    if nf in HAS
+)
 MOVED = [case for case in CASES if case.nf in IN_C and not case.is_full]
 WAYS = [("dpdk", "dpdk"), ("python", "dpdk"), ("dpdk", "python")]
 

@@ -140,20 +140,6 @@ def measured(
     return raw, generated, engine
 
 
-@figure("dpdk_forward_ratio", unit="ratio", goal=0.45)
-def dpdk_forward_ratio() -> Result:
-    """An NF that lets everything pass: packets a second over raw null to null."""
-    raw, generated, engine = measured(("acl", PASSES))
-    return {
-        "value": round(raw / engine, 3),
-        "compared_with": {"raw_ns": raw},
-        "ns": engine,
-        "mpps": round(1000 / engine, 2),
-        "without_generation": round(raw / (raw + engine - generated), 3),
-        "generated_ns": generated,
-    }
-
-
 POOL: dict[str, Any] = {"addresses": [f"203.0.113.{n}" for n in range(1, 33)]}
 MANY_FLOWS = 1_000_000
 
@@ -170,8 +156,15 @@ def _ratio(
         "ns": engine,
         "mpps": round(1000 / engine, 2),
         "without_generation": round(raw / (raw + engine - generated), 3),
+        "generated_ns": generated,
         "flows": flows,
     }
+
+
+@figure("dpdk_forward_ratio", unit="ratio", goal=0.45)
+def dpdk_forward_ratio() -> Result:
+    """An NF that lets everything pass: packets a second over raw null to null. FastClick: 0.40."""
+    return _ratio([("acl", PASSES)], FLOWS)
 
 
 @figure("dpdk_napt_ratio", unit="ratio", goal=0.25)

@@ -9,6 +9,7 @@
 #include "messages.h"
 #include "packet.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #define MOST_PORTS 64
@@ -95,6 +96,31 @@ static inline u8 other(u8 port)
 static inline void *nf_make(size_t head, size_t element, u32 count)
 {
     return count > MAX_MESSAGE / (element ? element : 1) ? NULL : calloc(1, head + element * count);
+}
+
+/* An instance whose configuration is `size` bytes, which it has `at` bytes from its beginning; NULL: there are not as many,
+ * or no memory. */
+static inline struct nf *nf_make_of(struct reader *config, size_t head, size_t at, u32 size)
+{
+    const u8 *bytes = take(config, size);
+    struct nf *nf = bytes ? nf_make(head, 0, 0) : NULL;
+    if (nf)
+        memcpy((u8 *)nf + at, bytes, size);
+    return nf;
+}
+
+/* Have each IP packet translated, with the packet that it quotes if it is an ICMP error; all go to the other side. */
+static inline __attribute__((always_inline)) void nf_translate(
+    const struct nf *nf, struct packet *const *packets, u32 count,
+    void (*translate)(const struct nf *nf, struct packet *p, const struct quote *q))
+{
+    for (u32 i = 0; i < count; i++) {
+        struct packet *p = packets[i];
+        struct quote q;
+        p->left = other(p->port);
+        if (p->version)
+            translate(nf, p, unlikely(packet_quote(p, &q)) ? &q : NULL);
+    }
 }
 
 #endif

@@ -108,21 +108,15 @@ static void to_backend(const struct hash_lb *lb, struct packet *p, const struct 
         packet_translate_quote(p, q, true, backend, NO_PORT);
 }
 
+static void translate(const struct nf *nf, struct packet *p, const struct quote *q)
+{
+    (p->port == INSIDE ? from_backend : to_backend)((const struct hash_lb *)nf, p, q);
+}
+
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
 {
-    const struct hash_lb *lb = (const struct hash_lb *)nf;
     (void)now_us;
-    for (u32 i = 0; i < count; i++) {
-        struct packet *p = packets[i];
-        p->left = other(p->port);
-        if (!p->version)
-            continue;
-        struct quote quote, *q = packet_quote(p, &quote) ? &quote : NULL;
-        if (p->port == INSIDE)
-            from_backend(lb, p, q);
-        else
-            to_backend(lb, p, q);
-    }
+    nf_translate(nf, packets, count, translate);
 }
 
 static const char *const reasons[] = {NULL};

@@ -47,30 +47,27 @@ static struct nf *init(struct reader *config, const struct shared *memory)
     return NULL;
 }
 
-static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
+static void translate(const struct nf *nf, struct packet *p, const struct quote *q)
 {
     const struct static_nat *nat = (const struct static_nat *)nf;
+    const struct table *table = &nat->from[p->port];
+    const struct addresses *known = p->version == 4 ? &table->ipv4 : &table->ipv6;
+    u32 found = addresses_exact(known, p->port == INSIDE ? packet_source(p) : packet_destination(p));
+    if (found != NO_NUMBER && p->port == INSIDE)
+        packet_set_source(p, nat->to[found]);
+    else if (found != NO_NUMBER)
+        packet_set_destination(p, nat->to[found]);
+    if (!q)
+        return;
+    found = addresses_exact(known, load_be_long(p->port == INSIDE ? q->destination : q->source, q->bytes));
+    if (found != NO_NUMBER)
+        packet_translate_quote(p, q, p->port == OUTSIDE, nat->to[found], NO_PORT);
+}
+
+static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
+{
     (void)now_us;
-    for (u32 i = 0; i < count; i++) {
-        struct packet *p = packets[i];
-        p->left = other(p->port);
-        if (!p->version)
-            continue;
-        const struct table *table = &nat->from[p->port];
-        const struct addresses *known = p->version == 4 ? &table->ipv4 : &table->ipv6;
-        u32 found = addresses_exact(known, p->port == INSIDE ? packet_source(p) : packet_destination(p));
-        if (found != NO_NUMBER && p->port == INSIDE)
-            packet_set_source(p, nat->to[found]);
-        else if (found != NO_NUMBER)
-            packet_set_destination(p, nat->to[found]);
-        struct quote q;
-        if (likely(!packet_quote(p, &q)))
-            continue;
-        u8 *at = p->port == INSIDE ? q.destination : q.source;
-        found = addresses_exact(known, load_be_long(at, q.bytes));
-        if (found != NO_NUMBER)
-            packet_translate_quote(p, &q, p->port == OUTSIDE, nat->to[found], NO_PORT);
-    }
+    nf_translate(nf, packets, count, translate);
 }
 
 static const char *const reasons[] = {NULL};

@@ -15,12 +15,7 @@ struct vlan_push {
 static struct nf *init(struct reader *config, const struct shared *memory)
 {
     (void)memory;
-    const u8 *tag = take(config, VLAN_TAG);
-    struct vlan_push *push = tag ? nf_make(sizeof *push, 0, 0) : NULL;
-    if (!push)
-        return NULL;
-    memcpy(push->tag, tag, VLAN_TAG);
-    return &push->nf;
+    return nf_make_of(config, sizeof(struct vlan_push), offsetof(struct vlan_push, tag), VLAN_TAG);
 }
 
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)

@@ -23,12 +23,7 @@ struct vxlan_encap {
 static struct nf *init(struct reader *config, const struct shared *memory)
 {
     (void)memory;
-    const u8 *headers = take(config, HEADERS);
-    struct vxlan_encap *encap = headers ? nf_make(sizeof *encap, 0, 0) : NULL;
-    if (!encap)
-        return NULL;
-    memcpy(encap->headers, headers, HEADERS);
-    return &encap->nf;
+    return nf_make_of(config, sizeof(struct vxlan_encap), offsetof(struct vxlan_encap, headers), HEADERS);
 }
 
 static u32 source_port_of(const struct packet *p)

@@ -7,7 +7,6 @@ Oracle: a Python worker that nothing leaves. Sanitizers watch the C parts. Blind
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -86,34 +85,8 @@ def site_of() -> Iterator[Callable[[Case, tuple[str, str]], BothRuntimes]]:
 def test_buckets_move_as_if_they_had_not(
     case: Case, runtimes: tuple[str, str], site_of: Callable[..., BothRuntimes]
 ) -> None:
-    moved = held = 0
-    for seed in range(2):
-        site = site_of(case, runtimes)
-        play = Play(case, site, seed)
-        play.run(150)
-        buckets = random.Random(seed).sample(range(OF), 2)
-        play.moving = set(buckets)
-        site.between = lambda play=play: play.run(3)
-        assert site.transfer(BEGIN, *buckets).state == "ready"
-        play.run(10, late=True)
-        play.flip(*buckets)
-        site.between = lambda: None
-        play.run(20)
-        play.arrive()
-        done = site.transfer(FINISH, *buckets)
-        assert done.state == "done"
-        assert done.held == len(play.waiting)
-        assert site.idle("b") == [frame for frames in play.waiting for frame in frames]
-        play.moving = set()
-        play.run(60)
-        here, there, control = (site.of_flows(name) for name in "abc")
-        for name, records in control.items():
-            assert here[name] | there[name] == records
-            assert not here[name].keys() & there[name].keys()
-        moved += sum(map(len, there.values()))
-        held += done.held
-    assert moved
-    assert held
+    moved = [Play(case, site_of(case, runtimes), seed).move_two_buckets(seed) for seed in range(2)]
+    assert all(map(sum, zip(*moved, strict=True)))
 
 
 @pytest.mark.parametrize("runtimes", WAYS, ids="-".join)

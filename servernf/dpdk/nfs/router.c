@@ -4,11 +4,11 @@
  * Before it looks up, it drops frames that are neither for its MAC nor from it (another router of the graph), and
  * martian addresses (RFC 1812, 5.3; RFC 3927, 7; RFC 4291, 2.5).
  *
- * Prefixes come as the ranges between which the answer changes, so the longest match is one binary search: at most
- * twice as many ranges as routes, 20 bytes each, and no size of a table to be known before.
+ * Prefixes come as the ranges between which the answer changes, at most twice as many as routes, so the longest match is
+ * one search (`ranges.h`; for IPv6 a binary one), and no size of a table need be known before.
  */
-#include "addresses.h"
 #include "icmp_errors.h"
+#include "ranges.h"
 
 #define MACS 12
 #define MOST_BYTES 0xFFFF /* of an IP packet */
@@ -23,14 +23,15 @@ struct route {
 struct router {
     struct nf nf;
     struct teller teller;
-    struct addresses ipv4, ipv6; /* they say a route each */
+    struct ranges ipv4; /* these say a route each */
+    struct addresses ipv6;
     struct route routes[];
 };
 
 static void fini(struct nf *nf)
 {
     struct router *router = (struct router *)nf;
-    addresses_free(&router->ipv4);
+    ranges_free(&router->ipv4);
     addresses_free(&router->ipv6);
     free(router);
 }
@@ -59,8 +60,11 @@ static struct nf *init(struct reader *config, const struct shared *memory)
         memcpy(router->routes, from, count * sizeof *router->routes);
     for (u32 i = 0; from && i < count; i++)
         config->bad |= router->routes[i].port >= ports;
-    if (from && ports >= 2 && ports <= MOST_PORTS && addresses_read(&router->ipv4, config, count) &&
-        addresses_read(&router->ipv6, config, count)) {
+    struct addresses ipv4 = {0};
+    bool good = from && ports >= 2 && ports <= MOST_PORTS && addresses_read(&ipv4, config, count) &&
+                ranges_make(&router->ipv4, &ipv4) && addresses_read(&router->ipv6, config, count);
+    addresses_free(&ipv4);
+    if (good) {
         router->nf.ports = ports;
         return &router->nf;
     }
@@ -120,7 +124,8 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
         u8 why = refused(router, p, destination);
         u32 found = NO_NUMBER;
         if (why == NO_ROUTE)
-            found = addresses_range(p->version == 4 ? &router->ipv4 : &router->ipv6, destination);
+            found = p->version == 4 ? ranges_number(&router->ipv4, (u32)destination)
+                                    : addresses_range(&router->ipv6, destination);
         if (found == NO_NUMBER) {
             refuse(router, p, why, now_us);
             continue;

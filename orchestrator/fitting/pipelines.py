@@ -65,6 +65,8 @@ def holdable(build: Build, chip: Chip) -> frozenset[str]:
     tables = [instance_table(table.name) for table in program_of(build.device_config).tables()]
     held: set[str] = set()
     for slot in build.slots:
+        if slot.block in chip.lacks:
+            continue
         mine = [table for table in tables if _owner(table) == slot.instance]
         # Without an entry here no packet comes to the block's others.
         first = {table for table in mine if table.partition(".")[2].startswith(BY_SEGMENT)}

@@ -56,7 +56,7 @@ class Chip:
 
     `elsewhere` are fields that its parser or deparser makes, so that no stage does; `known` are those
     that always have one value there. `sizes` are entries of tables that every pipeline has, where they
-    are made smaller on it (0: the table is left out).
+    are made smaller on it (0: the table is left out). `lacks` are NF blocks that it cannot execute.
     """
 
     title: str
@@ -65,6 +65,7 @@ class Chip:
     elsewhere: frozenset[tuple[str, str]] = frozenset()
     known: Mapping[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+    lacks: frozenset[str] = frozenset()
     stage: StageUse = StageUse(
         logical_tables=16,
         gateways=16,

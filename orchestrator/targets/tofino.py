@@ -113,6 +113,10 @@ SIZES = {
 """Each in one stage, so that the blocks that every pipeline has leave room for others."""
 
 
+LACKS = frozenset({"hash_lb", "tunnel"})
+"""No unit takes a hash modulo 251; a frame's length is known behind the replication engine only."""
+
+
 @target("tofino")
 class Tofino(Target):
     """It can be planned for; no TNA build is shipped yet, so v1model's blocks are assumed."""
@@ -123,4 +127,4 @@ class Tofino(Target):
     ports: ClassVar[ReservedPorts] = ReservedPorts(cpu=64)
     cloning: ClassVar[Cloning] = Cloning(session=100, copies=(1, 2, 3, 4))
     costs: ClassVar[FilterCosts] = TofinoCosts()
-    chip: ClassVar[Chip | None] = Chip("Tofino", 12, 4096, ELSEWHERE, KNOWN, SIZES)
+    chip: ClassVar[Chip | None] = Chip("Tofino", 12, 4096, ELSEWHERE, KNOWN, SIZES, LACKS)

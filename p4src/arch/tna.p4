@@ -1,0 +1,104 @@
+// What differs between architectures, for TNA (Tofino) and T2NA (Tofino 2).
+// SPDX-License-Identifier: Apache-2.0
+#ifndef ARCH_TNA_P4
+#define ARCH_TNA_P4
+
+#include <core.p4>
+#if __TARGET_TOFINO__ == 2
+#include <t2na.p4>
+#define CPU_PORT_NUMBER 0           // PCIe
+#define RECIRCULATE_PORT_NUMBER 6   // of pipe 0
+#else
+#include <tna.p4>
+#define CPU_PORT_NUMBER 64          // of pipe 0
+#define RECIRCULATE_PORT_NUMBER 68
+#endif
+
+#define DIRECT_COUNTER(name) DirectCounter<bit<64>>(CounterType_t.PACKETS_AND_BYTES) name
+#define COUNT(name) name.count()
+#define DIRECT_METER(name, colour_t) DirectMeter(MeterType_t.BYTES) name
+#define METER_READ(meter, colour) colour = (bit<2>)meter.execute()
+// Red is 3 here.
+#define METER_COLOUR(colour) if (colour == 3) { colour = 2; }
+#define CRC16_UNIT(name) Hash<bit<16>>(HashAlgorithm_t.CRC16) name;
+#define CRC32_UNIT(name) Hash<bit<32>>(HashAlgorithm_t.CRC32) name;
+#define HASH_CRC16(unit, result, ...) result = unit.get(__VA_ARGS__)
+#define HASH_CRC32(unit, result, ...) result = unit.get(__VA_ARGS__)
+// Of 2^32 modulo a power of two: there is no unit for another divisor.
+#define HASH_CRC32_MOD(unit, result, bits, ...) result = unit.get(__VA_ARGS__)[bits - 1:0]
+
+// The deparser makes what a block that changes headers makes elsewhere: the parser takes a header's own words
+// off the sum (what remains is the payload's), the deparser adds what they are then (tna_main.p4).
+#define DEPARSER_SUMS
+// HalfSipHash's eight rounds are some fifty stages.
+#define NO_SAMPLES
+
+// What pipelines/edge.p4 asks of an architecture, beside the controls arch_arrival and arch_departure.
+#define ARCH_MAIN "../arch/tna_main.p4"
+#define INGRESS_PARAMETERS in ingress_intrinsic_metadata_t arrived, \
+                           in ingress_intrinsic_metadata_from_parser_t parsed, \
+                           inout ingress_intrinsic_metadata_for_deparser_t leaving, \
+                           inout ingress_intrinsic_metadata_for_tm_t sending
+#define INGRESS_ARGUMENTS arrived, parsed, leaving, sending
+#define RECIRCULATED (hdr.pass.isValid())
+#define SEND_TO(port) sending.ucast_egress_port = port; sending.bypass_egress = 1
+// Known behind the replication engine only; a block that needs it is none of this architecture's.
+#define FRAME_BYTES 0
+
+// In units of 2^10 ns: no stage divides by 1000.
+#define MICROSECONDS(time) time[41:10]
+
+const bit<9> CPU_PORT = CPU_PORT_NUMBER;
+const bit<9> RECIRCULATE_PORT = RECIRCULATE_PORT_NUMBER;
+const MirrorType_t COPY_MIRROR = 1;
+const MirrorId_t CLONE_SESSION = 100;   // its port: RECIRCULATE_PORT
+
+const bit<8> PASS_COPY = 1;
+const bit<8> PASS_FLOOD = 2;
+const bit<8> PASS_AGAIN = 3;
+
+// In front of a frame that is not done: it enters its next segment (or this switch once more), is a mirror's
+// copy on its way there, or is about to be replicated. What metadata keeps where v1model has field lists.
+header pass_t {
+    bit<8> kind;
+    bit<8> si;
+    bit<16> flow;
+    bit<32> label;
+    bit<24> spi;
+    bit<24> resume;
+    bit<16> switch_id;
+    bit<16> flood_group;
+    bit<48> arrival_us;
+    @padding bit<7> _pad_port;
+    bit<9> arrival_port;
+    @padding bit<5> _pad_graph;
+    bit<10> graph;
+    bit<1> host_facing;
+}
+
+#define ARCH_HEADERS pass_t pass;
+#define ARCH_METADATA bit<16> ipv4_rest; bit<16> l4_rest; bit<16> quoted_rest; bit<1> udp_summed;
+
+#define ARCH_PARSER_SUMS Checksum() ipv4_sum; Checksum() l4_sum; Checksum() icmp_sum; \
+                         Checksum() quoted_sum;
+#define WORDS_IPV4(h) h.version, h.ihl, h.diffserv, h.total_len, h.identification, h.reserved, \
+                      h.dont_fragment, h.more_fragments, h.frag_offset, h.ttl, h.protocol, h.src_addr, h.dst_addr
+#define WORDS_ICMP hdr.icmp.type, hdr.icmp.code, hdr.icmp.identifier, hdr.icmp.sequence
+#define WORDS_ND hdr.nd.target, hdr.nd.option_type, hdr.nd.option_len, hdr.nd.link_addr
+#define PARSED_IPV4 ipv4_sum.subtract({ WORDS_IPV4(hdr.ipv4), hdr.ipv4.hdr_checksum }); \
+                    meta.ipv4_rest = ipv4_sum.get(); \
+                    l4_sum.subtract({ hdr.ipv4.src_addr, hdr.ipv4.dst_addr });
+#define PARSED_IPV6 l4_sum.subtract({ hdr.ipv6.src_addr, hdr.ipv6.dst_addr });
+#define PARSED_TCP l4_sum.subtract({ hdr.tcp.checksum }); meta.l4_rest = l4_sum.get();
+#define PARSED_UDP l4_sum.subtract({ hdr.udp.checksum }); meta.l4_rest = l4_sum.get();
+#define PARSED_ICMP icmp_sum.subtract({ WORDS_ICMP, hdr.icmp.checksum }); meta.l4_rest = icmp_sum.get();
+#define PARSED_ICMPV6 l4_sum.subtract({ WORDS_ICMP, hdr.icmp.checksum }); meta.l4_rest = l4_sum.get();
+#define PARSED_ND l4_sum.subtract({ WORDS_ND }); meta.l4_rest = l4_sum.get();
+#define PARSED_QUOTED_IPV4 quoted_sum.subtract({ WORDS_IPV4(hdr.quoted_ipv4), hdr.quoted_ipv4.hdr_checksum }); \
+                           meta.quoted_rest = quoted_sum.get();
+#define PARSED_QUOTED_IPV6 l4_sum.subtract({ hdr.quoted_ipv6.src_addr, hdr.quoted_ipv6.dst_addr }); \
+                           meta.l4_rest = l4_sum.get();
+// What is malformed is dropped where it is parsed.
+#define REFUSE(why) transition reject;
+
+#endif

@@ -57,25 +57,27 @@ def _teller(making: Making) -> bytes:
 
 def ranges(prefixes: Mapping[Network, int]) -> Iterator[tuple[int, int]]:
     """(first address, number of the longest prefix) wherever the number changes; all begins at 0."""
-    begins = sorted(prefixes, key=lambda p: (int(p.network_address), p.prefixlen))
+    width = next((p.max_prefixlen for p in prefixes), 0)
+    # Numbers from here on: what a network's object works out of itself takes six times as long.
+    begins = sorted((int(p.network_address), p.prefixlen, prefixes[p]) for p in prefixes)
     within: list[tuple[int, int]] = []
     """(first address behind, number) of the prefixes that the place is in, the longest last."""
     changes = {0: _NO_ROUTE}
+    """In the order of addresses, since places are come to in it."""
 
     def leave(before: int) -> None:
         while within and within[-1][0] <= before:
             behind, _ = within.pop()
             changes[behind] = within[-1][1] if within else _NO_ROUTE
 
-    for prefix in begins:
-        first = int(prefix.network_address)
+    for first, length, number in begins:
         leave(first)
-        within.append((first + prefix.num_addresses, prefixes[prefix]))
-        changes[first] = prefixes[prefix]
-    leave(1 << 129)
-    last = 1 << (begins[0].max_prefixlen if begins else 0)
+        within.append((first + (1 << width - length), number))
+        changes[first] = number
+    leave(1 << width)
+    changes.pop(1 << width, None)
     previous: int | None = None
-    for first in sorted(changes):
-        if changes[first] != previous and first < last:
-            previous = changes[first]
-            yield first, previous
+    for first, number in changes.items():
+        if number != previous:
+            previous = number
+            yield first, number

@@ -51,6 +51,9 @@ class Sleeper:
     folder: Path
     name: str = "python"
 
+    def device(self, spec: WorkerSpec, settings: WorkerSettings) -> None:
+        """None: it has no frames."""
+
     def argv(self, spec: WorkerSpec, settings: WorkerSettings, cpu: int | None) -> list[str]:
         api = settings.api(spec.core)
         return [sys.executable, "-I", "-S", "-c", _WORKER, api, str(self.folder)]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from servernf.agent.specs import NAME
 from servernf.host.authority import DEFAULT_WRITERS, exposure
+from servernf.host.devices import CoreDevice, device
 from servernf.host.privileges import MAX_USER
 from servernf.wire.errors import InputError, quoted
 from servernf.wire.fields import Fields, parsed
@@ -49,7 +50,8 @@ class WorkerSettings:
     `listen` is `unix:/FOLDER` for sockets there, or `HOST:PORT` for ports from there on, one a core.
     They become `user` (None: they stay what the agent is), run on `cpus`, with `pin` one a core, and
     with `restart` are started again when they end. `doors` is the folder of the sockets by which workers
-    bring state to each other; None: they do where they listen.
+    bring state to each other; None: they do where they listen. The n-th core has the n-th of `devices`
+    for itself, where its runtime takes frames from devices.
     """
 
     listen: str
@@ -59,6 +61,11 @@ class WorkerSettings:
     pin: bool
     restart: bool
     doors: Path | None
+    devices: tuple[CoreDevice, ...] = ()
+
+    def device(self, core: int) -> CoreDevice | None:
+        """The device that is a core's alone."""
+        return self.devices[core] if core < len(self.devices) else None
 
     def api(self, core: int) -> str:
         """Where the worker of a core listens."""
@@ -156,9 +163,32 @@ def _workers(fields: Fields, agents_tls: ListenerTls | None, folder: Path) -> Wo
         pin=pin is not False,
         restart=restart is not False,
         doors=_doors(fields, listen, folder),
+        devices=_devices(fields),
     )
     fields.only_known()
     return settings
+
+
+def _devices(fields: Fields) -> tuple[CoreDevice, ...]:
+    polled = fields.has("poll") and fields.raw("poll") == "always"
+    if fields.has("poll") and not polled:
+        fields.problem("poll", f"{quoted(fields.raw('poll'))} is not 'always'")
+    if polled and not fields.has("devices"):
+        fields.problem("poll", "is for devices; an interface wakes who waits for its frames")
+    chosen: list[CoreDevice] = []
+    for index, item in enumerate(fields.items("devices", required=False)):
+        try:
+            named = device(item if isinstance(item, str) else "", polled=polled)
+        except InputError:
+            fields.problem(
+                f"devices[{index}]",
+                f"{quoted(item)} is no device of DPDK's ('0000:3b:02.0', 'net_ring0')",
+            )
+            continue
+        if named.name in (other.name for other in chosen):
+            fields.problem(f"devices[{index}]", f"{named.name} is named twice: a core has it alone")
+        chosen.append(named)
+    return tuple(chosen)
 
 
 def _doors(fields: Fields, listen: str, folder: Path) -> Path | None:

@@ -13,6 +13,7 @@ from servernf.agent.keeper import RunState, WorkerCondition
 from servernf.agent.runtimes import runtimes
 from servernf.agent.specs import Offer, WorkerSpec
 from servernf.agent.starter import Starter
+from servernf.host.devices import lacks
 from servernf.host.processes import boot_id
 from servernf.host.version import installed_version
 from servernf.proto import agent_pb2 as agent
@@ -47,6 +48,7 @@ def warnings(config: Config, bounds: Bounds) -> list[str]:
             "no control groups that this agent may write (with systemd: Delegate=yes): memory is "
             "bounded by RLIMIT_DATA, CPUs by affinity"
         )
+    exposed += [f"workers.devices: {why}" for why in map(lacks, config.workers.devices) if why]
     if not runtimes():
         exposed.append("no runtime is installed")
     return exposed
@@ -87,7 +89,7 @@ def worker(
         spec=spec_message(spec),
         state=_STATES[condition.state],
         reason=condition.reason,
-        interface=spec.device,
+        interface=starter.place(spec),
         api=config.workers.api(spec.core),
         pid=condition.pid,
         cpu=-1 if cpu is None else cpu,

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from servernf.agent.config import ListenerTls, WorkerSettings
 from servernf.agent.specs import WorkerSpec
 from servernf.host.compiling import dpdk_missing
+from servernf.host.devices import CoreDevice
+from servernf.wire.addresses import mac_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,22 @@ class RuntimeModule:
     module: str
     missing: Callable[[], str] = str
     """What it lacks on this machine; "": nothing."""
+    takes_devices: bool = False
+    """Whether its workers may have devices of DPDK's, not only interfaces of the kernel's."""
+
+    def device(self, spec: WorkerSpec, settings: WorkerSettings) -> CoreDevice | None:
+        """The device that a worker has instead of an interface."""
+        return settings.device(spec.core) if self.takes_devices else None
 
     def argv(self, spec: WorkerSpec, settings: WorkerSettings, cpu: int | None) -> list[str]:
         """The command line of a worker, which runs on one CPU or any."""
-        argv = [sys.executable, "-m", self.module, "--name", spec.name, "--interface", spec.device]
+        argv = [sys.executable, "-m", self.module, "--name", spec.name]
+        device = self.device(spec, settings)
+        if device is None:
+            argv += ["--interface", spec.device]
+        else:
+            argv += ["--device", device.text, "--mac", mac_text(spec.mac)]
+            argv += ["--poll", "always"] if device.polled else []
         argv += ["--api", settings.api(spec.core), *_tls_argv(settings.tls)]
         if cpu is not None:
             argv += ["--cpu", str(cpu)]
@@ -37,15 +51,18 @@ class RuntimeModule:
         return argv
 
 
-_KNOWN = (
-    RuntimeModule("dpdk", "servernf.dpdk", dpdk_missing),
-    RuntimeModule("python", "servernf.python"),
-)
+KNOWN = {
+    each.name: each
+    for each in (
+        RuntimeModule("dpdk", "servernf.dpdk", dpdk_missing, takes_devices=True),
+        RuntimeModule("python", "servernf.python"),
+    )
+}
 
 
 def runtimes() -> Mapping[str, RuntimeModule]:
     """Those that can start here, by name."""
-    installed = (each for each in _KNOWN if find_spec(each.module) is not None)
+    installed = (each for each in KNOWN.values() if find_spec(each.module) is not None)
     return {each.name: each for each in installed if not each.missing()}
 
 

@@ -39,6 +39,12 @@ class Starter:
         """The file with what the worker has said since its last start."""
         return self._config.folder / f"{spec.name}.log"
 
+    def place(self, spec: WorkerSpec) -> str:
+        """What a worker's frames come from: an interface, or its core's device."""
+        runtime = self._runtimes.get(spec.runtime)
+        device = runtime.device(spec, self._config.workers) if runtime else None
+        return spec.device if device is None else device.name
+
     def cpu(self, spec: WorkerSpec) -> int | None:
         """The one CPU that a worker runs on, None for any of the configuration's."""
         workers = self._config.workers
@@ -54,7 +60,7 @@ class Starter:
         api = self._config.workers.api(spec.core)
         if _listens(api):
             raise DoesNotStart(f"{api}: something else listens there")
-        if spec.macvlan_on:
+        if spec.macvlan_on and runtime.device(spec, self._config.workers) is None:
             interfaces.make_macvlan(spec.device, spec.macvlan_on, spec.mac, self._whose(spec))
         cpu = self.cpu(spec)
         cpus = self._config.workers.cpus if cpu is None else (cpu,)

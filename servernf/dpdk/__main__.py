@@ -17,12 +17,12 @@ import threading
 from collections.abc import Sequence
 
 from servernf.dpdk.building import build
-from servernf.dpdk.devices import device
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.service import DpdkService
 from servernf.dpdk.worker import DpdkWorker
 from servernf.host.authority import exposure
+from servernf.host.devices import device
 from servernf.host.framepipe import FramePipe
 from servernf.host.privileges import confine, drop
 from servernf.python.network_function import known_types

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 
-from servernf.dpdk.devices import CoreDevice
 from servernf.host import channel
 from servernf.host.channel import FRAME, PORT_REASONS
+from servernf.host.devices import CoreDevice
 from servernf.wire.errors import ServerError
 
 VERSION = 6

@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import agents
 import pytest
 from certificates import Authority
 
 from servernf.agent import config as configs
 from servernf.agent.__main__ import main
+from servernf.agent.bounds import PlainBounds
 from servernf.agent.config import DEFAULT_USER, config_of, read_config
+from servernf.agent.describing import warnings
 from servernf.agent.installing import UNIT, install
-from servernf.agent.runtimes import runtimes
+from servernf.agent.runtimes import KNOWN, runtimes
 from servernf.wire.errors import InputError
 
 
@@ -47,6 +50,30 @@ def test_what_is_not_said(tmp_path: Path) -> None:
     assert config.exposures() == []
 
 
+def test_cores_have_devices_of_their_own() -> None:
+    devices = ["0000:3b:02.0", "net_ring0"]
+    workers = config_of(plain(workers={"listen": "h:1", "devices": devices}), "f").workers
+    spec, dpdk, python = agents.spec(1), KNOWN["dpdk"], KNOWN["python"]
+    assert "--poll" not in dpdk.argv(spec, workers, None)
+    polled = config_of(
+        plain(workers={"listen": "h:1", "devices": devices, "poll": "always"}), "f"
+    ).workers
+    words = " ".join(dpdk.argv(spec, polled, None))
+    assert "--device net_ring0 --mac 02:00:00:01:00:02 --poll always" in words
+    assert "--interface" not in words
+    # What knows no devices, and a core that has none, has an interface.
+    assert "--interface vf1" in " ".join(python.argv(spec, polled, None))
+    assert "--interface vf2" in " ".join(dpdk.argv(agents.spec(2), polled, None))
+
+
+def test_a_device_that_is_not_here_is_warned_of() -> None:
+    config = config_of(plain(workers={"listen": "h:1", "devices": ["0000:7f:1f.7"]}), "f")
+    assert any(
+        "workers.devices: 0000:7f:1f.7: no such PCI device here" in warning
+        for warning in warnings(config, PlainBounds())
+    )
+
+
 def test_workers_have_addresses_for_good() -> None:
     assert config_of(plain(), "f").workers.api(2) == "unix:/run/core3.sock"
     on_tcp = config_of(plain(workers={"listen": "[fd00::5]:50100", "pin": False}), "f").workers
@@ -72,6 +99,19 @@ def test_workers_have_addresses_for_good() -> None:
         (plain(workers={"listen": "h:1", "pin": 1}), "pin: must be true or false"),
         (plain(workers={"listen": "h:1", "doors": "/d"}), "doors: are for workers that listen on"),
         (plain(workers={"listen": "unix:/run", "doors": "d"}), "doors: 'd' is no absolute path"),
+        (
+            plain(workers={"listen": "h:1", "devices": ["eth0"]}),
+            r"f.workers.devices\[0\]: 'eth0' is no device of DPDK's",
+        ),
+        (
+            plain(workers={"listen": "h:1", "devices": ["0000:3b:02.0"] * 2}),
+            r"devices\[1\]: 0000:3b:02.0 is named twice: a core has it alone",
+        ),
+        (plain(workers={"listen": "h:1", "poll": "always"}), "poll: is for devices"),
+        (
+            plain(workers={"listen": "h:1", "devices": ["net_ring0"], "poll": True}),
+            "poll: True is not 'always'",
+        ),
         (plain(workers={"listen": "h:1", "user": 0}), "user: "),
         (plain(cle={"address": "x"}), "f.cle.address: 'x' is none of unix:/PATH"),
         (plain(cle={"address": "h:1", "to": 1}), "f.cle.to: unknown key"),

@@ -16,7 +16,7 @@ from scapy.packet import Packet, Raw
 
 from orchestrator.runtimes import runtime
 from servernf.dpdk.building import build
-from servernf.dpdk.devices import CoreDevice
+from servernf.host.devices import CoreDevice
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.worker import DpdkWorker

@@ -12,15 +12,22 @@ import threading
 import time
 from ipaddress import IPv4Address
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+import agents
 import pytest
 from dpdk_support import MAC, NEEDS_COMPILER, NEXT, running, tagged
 from servernf_support import udp
 from support import eventually
 
-from servernf.dpdk.devices import CoreDevice, device
+from servernf.agent.bounds import PlainBounds
+from servernf.agent.fleet import Fleet
+from servernf.agent.keeper import RunState
+from servernf.agent.memory import WorkerMemory
+from servernf.agent.starter import Starter
 from servernf.host.compiling import dpdk_missing
+from servernf.host.devices import CoreDevice, device
 from servernf.python.runtime.chain import ChainScope, ExitHop
 from servernf.python.runtime.changes import NfSpec
 from servernf.wire.errors import InputError, ServerError
@@ -68,6 +75,32 @@ def test_frames_come_and_go_by_a_virtual_device() -> None:
         counts = worker.metrics()
         assert (counts["g/nf.packets"], counts["g/last.packets"]) == (50, 50)
         assert (counts["frames_in"], counts["frames_out"]) == (150, 100)
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+@NEEDS_DPDK
+def test_an_agent_gives_a_core_its_device(tmp_path: Path) -> None:
+    """Without a macvlan, though the controller names a NIC as ever."""
+    workers = {
+        "listen": f"unix:{tmp_path}",
+        "pin": False,
+        "devices": ["net_ring0"],
+        "poll": "always",
+    }
+    config = agents.configuration(tmp_path, workers=workers)
+    (tmp_path / "doors").mkdir()
+    starter = Starter(config, PlainBounds())
+    memory = WorkerMemory(tmp_path)
+    fleet = Fleet(starter, memory, restarts=False)
+    spec = agents.spec(runtime="dpdk", interface="", macvlan_on="lo")
+    try:
+        assert fleet.start(spec).state is RunState.RUNNING
+        assert starter.place(spec) == "net_ring0"
+        assert not Path("/sys/class/net", spec.device).exists()
+    finally:
+        fleet.end()
+        memory.close()
 
 
 @pytest.mark.slow

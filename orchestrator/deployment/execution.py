@@ -139,10 +139,11 @@ class Executor:
 
     def _lacks_a_source(self, transaction: Transaction) -> bool:
         """Whether a worker has ended whose state was moving: back there, nothing is left of it."""
-        begun = (step for stage in transaction.stages[: self._reached + 1] for step in stage.steps)
+        reached = enumerate(transaction.stages[: self._reached + 1])
         return any(
-            source_is_gone(self.network, step.move)
-            for step in begun
+            source_is_gone(self.network, step.move, has_begun=number < self._reached)
+            for number, stage in reached
+            for step in stage.steps
             if isinstance(step, MoveState) and step.begins and not is_away(step, self.away)
         )
 

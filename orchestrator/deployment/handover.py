@@ -10,10 +10,11 @@ from orchestrator.deployment.marking import Use, send_markers
 from orchestrator.deployment.moves import StateMove
 from orchestrator.deployment.origins import Origin, of_core
 from orchestrator.deployment.transaction import MoveState
-from orchestrator.errors import ServerError, ServerGone
+from orchestrator.errors import ReportedError, ServerError, ServerGone
 from servernf.proto import vnf_pb2
 
-COPYING, READY, IN_DOUBT, DONE, ABORTED = "copying", "ready", "in doubt", "done", "aborted"
+NONE, COPYING, READY, IN_DOUBT = "none", "copying", "ready", "in doubt"
+DONE, ABORTED = "done", "aborted"
 _SECRET_BYTES = 32
 MARKERS_S = 0.2
 """So long markers may take; then time has to tell that nothing comes any more."""
@@ -66,20 +67,12 @@ class Handover:
         # To what is under way nobody is announced anew: its source knows its secret, and we do not.
         if self.state() not in (COPYING, READY):
             self._announce(request)
-        self._send(request)
-
-    def begin_if_reached(self) -> list[Moved]:
-        """As `begin`; where the source does not reach the target, state stays behind, which is told.
-
-        ServerGone: one of them has ended. A target that has is no reason to leave state behind."""
-        try:
-            self.begin()
-        except ServerGone as error:
-            for core in (self.move.source, self.move.target):
-                with self.network.worker(core) as worker:
-                    worker.status()
-            return [Moved(self.move, 0, 0, 0, 0, 0, lost=str(error))]
-        return []
+        state = self._send(request).state
+        while state == COPYING:  # for another controller, which may be gone
+            self.network.pause(_LOOK_S)
+            state = self.state()
+        if state in (NONE, ABORTED):
+            raise ServerError(f"{self.move}: another controller began it, and it came to nothing")
 
     def finish(self) -> Moved:
         """Send the rest; the target goes on. ServerGone: it has ended, and the source has everything."""
@@ -125,12 +118,21 @@ class Handover:
         """Why state is where it was."""
         return ServerGone(f"{self.move}: {self.move.target} has ended; its state is where it was")
 
-    def end_without_source(self, *, adopting: bool) -> None:
-        """The source has ended: the target owns what has come to it (`adopting`), or forgets it."""
+    def without_source(self) -> ServerGone:
+        """Why there is no more of it than has come to the target."""
+        move = self.move
+        return ServerGone(
+            f"{move}: {move.source} has ended, and was started anew; what had come to {move.target}"
+            " stays there"
+        )
+
+    def end_without_source(self, *, adopting: bool) -> str:
+        """The source has ended: the target owns what has come to it (`adopting`), or forgets it; how far
+        it is there."""
         phases = vnf_pb2.TransferRequest
         request = self._request(phases.ADOPT if adopting else phases.ABORT)
         with self.network.worker(self.move.target) as target:
-            target.transfer(request)
+            return target.transfer(request).state
 
     def state(self) -> str:
         """How far it is."""
@@ -164,16 +166,15 @@ class Handover:
             request.destination = target.expect_state(expected)
 
 
-def source_is_gone(network: NetworkDriver, move: StateMove) -> bool:
-    """Whether the worker that state leaves has ended."""
+def source_is_gone(network: NetworkDriver, move: StateMove, *, has_begun: bool) -> bool:
+    """Whether the worker that state leaves has ended. Where that `has_begun`, one that knows nothing of
+    it is another process, in its place."""
     try:
-        with network.worker(move.source) as source:
-            source.status()
+        return Handover(network, move).state() == NONE and has_begun
     except ServerGone:
         return True
-    except ServerError:
+    except ReportedError:
         return False
-    return False
 
 
 def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use) -> list[Moved]:
@@ -184,16 +185,17 @@ def carry_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use)
     try:
         return _carried_out(network, step, quiet_s, use)
     except ServerGone:
-        if source_is_gone(network, step.move):
+        if source_is_gone(network, step.move, has_begun=not step.begins):
             end_without_source(network, step)
         raise
 
 
-def end_without_source(network: NetworkDriver, step: MoveState) -> None:
+def end_without_source(network: NetworkDriver, step: MoveState) -> str:
     """The last phase where the source has ended: what has come to the target stays there, or, on the way
-    back, is forgotten."""
-    if not step.is_early and not step.begins:
-        Handover(network, step.move).end_without_source(adopting=not step.undoing)
+    back, is forgotten; how far it is there, "none" in other phases."""
+    if step.is_early or step.begins:
+        return NONE
+    return Handover(network, step.move).end_without_source(adopting=not step.undoing)
 
 
 def _carried_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: Use) -> list[Moved]:
@@ -201,7 +203,7 @@ def _carried_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: U
     back = Handover(network, step.move.reversed())
     if step.begins:
         if not step.undoing:
-            return there.begin_if_reached()
+            there.begin()
         elif there.state() == DONE:
             back.begin()
         return []
@@ -211,8 +213,10 @@ def _carried_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: U
     ending, state = there, there.state()
     if not step.undoing and state == ABORTED:
         raise there.without_target()
-    if not step.undoing and state not in (READY, IN_DOUBT, DONE):
-        return []  # as was said when it began
+    if not step.undoing and state == NONE:
+        if end_without_source(network, step) == DONE:
+            raise there.without_source()
+        return []  # it has not begun, as was said then
     if step.undoing:
         try:
             returns = back.state() == READY
@@ -221,6 +225,8 @@ def _carried_out(network: NetworkDriver, step: MoveState, quiet_s: float, use: U
             raise
         if not returns:
             there.abort()
+            if state == NONE:
+                end_without_source(network, step)
             return []
         ending = back
     if not step.is_quiet and (step.undoing or state != DONE):

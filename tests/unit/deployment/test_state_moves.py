@@ -18,13 +18,13 @@ from test_state_across_updates import POOL, WHERE, Site, firewall, graph, napt
 from update_support import update
 
 from orchestrator.compile import CompileRequest, compile_graph
-from orchestrator.deployment.handover import carry_out
+from orchestrator.deployment.handover import Moved, carry_out
 from orchestrator.deployment.moves import StateMove, state_moves, without_state
 from orchestrator.deployment.planning import COPY_STATE, HAND_OVER, Version
 from orchestrator.deployment.scopes import MovedScope
 from orchestrator.deployment.summary import summarise
 from orchestrator.deployment.transaction import MoveState
-from orchestrator.errors import DeploymentError, InputError, ServerGone, SwitchError
+from orchestrator.errors import DeploymentError, InputError, ServerError, ServerGone, SwitchError
 from orchestrator.model.match import Prefix
 from orchestrator.model.plan import ClassMap, Core, HashSlice, Region
 from orchestrator.placement.running import Moving, running_of
@@ -258,54 +258,43 @@ def test_packets_that_come_meanwhile_wait_and_none_is_lost() -> None:
     )
 
 
-class Cut:
-    """A network whose workers answer the controller, but do not reach each other."""
+class Answering:
+    """A network whose workers say in turn that a transfer is so far; the last one goes on saying it."""
 
-    certified = ""
-
-    def __init__(self, ended: Core | None = None) -> None:
-        self._ended = ended
+    def __init__(self, *states: str) -> None:
+        self._states = list(states)
+        self.pauses = 0
 
     def worker(self, core: Core) -> Any:
-        if core == self._ended:
-            raise ServerGone(f"worker {core} does not answer")
         return nullcontext(self)
 
-    def status(self) -> vnf_pb2.Status:
-        return vnf_pb2.Status()
-
-    def expect_state(self, request: vnf_pb2.ExpectStateRequest) -> str:
-        return "unix:b.sock"
-
     def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
-        if request.phase == vnf_pb2.TransferRequest.BEGIN:
-            raise ServerGone("worker unix:b.sock does not answer")
-        return vnf_pb2.TransferResponse(state="none")
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
+        return vnf_pb2.TransferResponse(state=state)
+
+    def pause(self, seconds: float) -> None:
+        self.pauses += 1
 
 
-class Bereft(Cut):
-    """Whose target has ended while state was on its way to it."""
-
-    def transfer(self, request: vnf_pb2.TransferRequest) -> vnf_pb2.TransferResponse:
-        return vnf_pb2.TransferResponse(state="aborted")
+MOVE = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), MovedScope("pair", 64, (1,)))
 
 
-def test_a_change_whose_target_has_ended_does_not_go_on_as_if_it_had_the_state() -> None:
-    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), MovedScope("pair", 64, (1,)))
-    with pytest.raises(ServerGone, match=r"s1\.2 has ended; its state is where it was"):
-        carry_out(Bereft(), MoveState(move, False, True), 0, nobody)  # type: ignore[arg-type]
+def carried(network: Answering, *, begins: bool = False) -> list[Moved]:
+    return carry_out(network, MoveState(MOVE, begins, not begins), 0, nobody)  # type: ignore[arg-type]
 
 
 def nobody(device: str) -> Any:
     raise AssertionError("no switch is asked")
 
 
-def test_state_that_cannot_reach_its_target_stays_behind_and_that_is_told() -> None:
-    move = StateMove("g", Core("s1", 0), Core("s1", 1), ("nat",), MovedScope("pair", 64, (1,)))
-    (told,) = carry_out(Cut(), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]
-    assert told.lost
-    assert str(told).startswith("nat: 1 of 64 buckets from s1.1 to s1.2: stays behind: ")
-    assert carry_out(Cut(), MoveState(move, False, True), 0, nobody) == []  # type: ignore[arg-type]
-    for ended in (move.source, move.target):
-        with pytest.raises(ServerGone):
-            carry_out(Cut(ended), MoveState(move, True), 0, nobody)  # type: ignore[arg-type]
+def test_a_change_whose_target_has_ended_does_not_go_on_as_if_it_had_the_state() -> None:
+    with pytest.raises(ServerGone, match=r"s1\.2 has ended; its state is where it was"):
+        carried(Answering("aborted"))
+
+
+def test_what_another_controller_has_begun_is_waited_for() -> None:
+    network = Answering("copying", "copying", "copying", "ready")
+    assert carried(network, begins=True) == []
+    assert network.pauses == 2
+    with pytest.raises(ServerError, match="another controller began it, and it came to nothing"):
+        carried(Answering("copying", "copying", "none"), begins=True)

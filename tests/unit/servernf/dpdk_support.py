@@ -16,11 +16,11 @@ from scapy.packet import Packet, Raw
 
 from orchestrator.runtimes import runtime
 from servernf.dpdk.building import build
-from servernf.host.devices import CoreDevice
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.process import WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
 from servernf.host.compiling import compiler, dpdk_missing, hyperscan_flags
+from servernf.host.devices import CoreDevice
 from servernf.python.runtime.clocks import monotonic_us
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, mac_text

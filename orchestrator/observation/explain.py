@@ -21,6 +21,7 @@ from orchestrator.clients.words import (
     value_text,
 )
 from orchestrator.model.entries import Between, Exact, Key, Lpm, TableEntry, Ternary
+from orchestrator.model.manifest import MANIFESTS
 from orchestrator.model.refs import Role
 from orchestrator.observation.frames import changes, frame_text
 from orchestrator.observation.snapshot import Snapshot, replica, secret_tables
@@ -299,7 +300,9 @@ class _Reader:
             case trace.TableApplied():
                 self.current = None
                 if event.table in self.owner.secret:
-                    self.watched.append((self.path["spi"], self.path["si"]))
+                    # The others are a witness's, of whom an operator hears nothing.
+                    if event.table.partition(".")[2] == MANIFESTS:
+                        self.watched.append((self.path["spi"], self.path["si"]))
                 elif event.table.startswith(_INTERNAL):
                     self.branch = self.branch or statement(event.table)
                 else:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 from orchestrator.bundle.codec import read as read_bundle
 from orchestrator.cli.certified import client_files
 from orchestrator.cli.collecting import collect, switches_of
+from orchestrator.cli.options import takes
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 from orchestrator.cli.verify import public_of
 from orchestrator.clients.channel import TlsFiles
@@ -56,23 +58,21 @@ def register(app: typer.Typer) -> None:
     app.add_typer(cle_app, name="cle")
 
 
-@cle_app.command(
-    "serve",
-    epilog="Example: orchestrator verify cle serve /var/lib/cle --key cle.pem --listen 192.0.2.1:9600 "
-    "--tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt --shipper server1=server1.1,server1.2",
-)
-def serve(
-    folder: Folder,
-    key: Annotated[Path, typer.Option(help="Its signing key.")],
-    listen: Annotated[str, typer.Option(help="unix:/path.sock or HOST:PORT.")],
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(help="Who signs shippers' certificates.")] = None,
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `verify cle serve` was asked for."""
+
+    folder: Folder
+    key: Annotated[Path, typer.Option(help="Its signing key.")]
+    listen: Annotated[str, typer.Option(help="unix:/path.sock or HOST:PORT.")]
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None
+    tls_ca: Annotated[Path | None, typer.Option(help="Who signs shippers' certificates.")] = None
     shipper: Annotated[
         list[str] | None,
         typer.Option(help="CN=POINT,...: for which points a certificate speaks (repeatable)."),
-    ] = None,
-    rate: Annotated[float, typer.Option(help="Records/s of one point at most.", min=1)] = 200_000.0,
+    ] = None
+    rate: Annotated[float, typer.Option(help="Records/s of one point at most.", min=1)] = 200_000.0
     retention_days: Annotated[
         float,
         typer.Option(
@@ -80,29 +80,39 @@ def serve(
             "(verify cle compact).",
             min=0,
         ),
-    ] = 0.0,
-    as_json: Json = False,
-) -> None:
+    ] = 0.0
+    as_json: Json = False
+
+
+@cle_app.command(
+    "serve",
+    epilog="Example: orchestrator verify cle serve /var/lib/cle --key cle.pem --listen 192.0.2.1:9600 "
+    "--tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt --shipper server1=server1.1,server1.2",
+)
+@takes(ServeOptions)
+def serve(options: ServeOptions) -> None:
     """Take records until Ctrl-C. Says `{"ready": true, "address": ...}` once it does.
 
     Published heads are in FOLDER/heads.jsonl: for the customer, who keeps them.
     """
-    del as_json
-    signing = private_key(key, "--key")
-    own, shippers = _credentials(tls_cert, tls_key, tls_ca), _shippers(shipper or [])
+    signing = private_key(options.key, "--key")
+    own, shippers = (
+        _credentials(options.tls_cert, options.tls_key, options.tls_ca),
+        _shippers(options.shipper or []),
+    )
     if (own is None) != (shippers is None):
         raise InputError(
             "--tls-cert, --tls-key and --tls-ca belong with --shipper: who speaks for what"
         )
-    if own is None and not listen.startswith("unix:"):
-        warn(f"{listen} without certificates: whoever can connect tells what he likes")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if own is None and not options.listen.startswith("unix:"):
+        warn(f"{options.listen} without certificates: whoever can connect tells what he likes")
+    options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def ready(address: str) -> None:
         say(json.dumps({"ready": True, "address": address}))
 
-    terms = Terms(own, shippers, rate, retention_days=retention_days)
-    run(folder, signing, listen, terms, ready)
+    terms = Terms(own, shippers, options.rate, retention_days=options.retention_days)
+    run(options.folder, signing, options.listen, terms, ready)
 
 
 @cle_app.command(
@@ -183,53 +193,59 @@ def query(
         print_table("", columns, rows)
 
 
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What `verify cle watch` was asked for."""
+
+    manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")]
+    sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")]
+    network: Annotated[
+        str,
+        typer.Option("--network", "-n", help="Tell workers of this network, by its inventory."),
+    ] = ""
+    point: Annotated[
+        list[str] | None,
+        typer.Option(help="POINT=ADDRESS of a worker's management API (repeatable)."),
+    ] = None
+    collector: Annotated[
+        str, typer.Option(help="The server behind which `collect` runs: tell switches, too.")
+    ] = ""
+    bundle: Annotated[
+        Path | None, typer.Option(help="With --collector: a bundle of the graph (for its number).")
+    ] = None
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None
+    tls_ca: Annotated[Path | None, typer.Option(help="Who signs workers' certificates.")] = None
+    once: Annotated[bool, typer.Option("--once", help="Tell them now, and end.")] = False
+    as_json: Json = False
+
+
 @cle_app.command(
     "watch",
     epilog="Example: orchestrator verify cle watch manifest.json --sampling-key watch.key "
     "--network leaf-spine --tls-cert cle.crt --tls-key cle.key --tls-ca ca.crt",
 )
-def watch(
-    manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")],
-    sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")],
-    network: Annotated[
-        str,
-        typer.Option("--network", "-n", help="Tell workers of this network, by its inventory."),
-    ] = "",
-    point: Annotated[
-        list[str] | None,
-        typer.Option(help="POINT=ADDRESS of a worker's management API (repeatable)."),
-    ] = None,
-    collector: Annotated[
-        str, typer.Option(help="The server behind which `collect` runs: tell switches, too.")
-    ] = "",
-    bundle: Annotated[
-        Path | None, typer.Option(help="With --collector: a bundle of the graph (for its number).")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the CLE.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(help="Who signs workers' certificates.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="Tell them now, and end.")] = False,
-    as_json: Json = False,
-) -> None:
+@takes(WatchOptions)
+def watch(options: WatchOptions) -> None:
     """Tell points the key epochs as they come and go, until Ctrl-C; they keep what they were told.
 
     Exit code 7 with --once when a point could not be told.
     """
-    signed = manifests.read(manifest)
+    signed = manifests.read(options.manifest)
     manifests.check(signed, None, None)
     agreed = signed.manifest
-    key = keys.agreed_key(sampling_key, agreed.sampling.key, str(manifest))
-    tls = client_files(tls_cert, tls_key, tls_ca)
-    addresses = _addresses(point or [])
+    key = keys.agreed_key(options.sampling_key, agreed.sampling.key, str(options.manifest))
+    tls = client_files(options.tls_cert, options.tls_key, options.tls_ca)
+    addresses = _addresses(options.point or [])
     points: dict[str, Callable[[], AbstractContextManager[EpochTaker]]] = {}
-    if network:
-        inventory = load_inventory(network)
+    if options.network:
+        inventory = load_inventory(options.network)
         there = {w.name: w.address for w in inventory.workers if w.name in agreed.points}
         addresses = there | addresses
-        if collector:
-            if bundle is None:
+        if options.collector:
+            if options.bundle is None:
                 raise InputError("--collector and --bundle belong together")
-            points |= _switches(agreed, key, inventory, collector, bundle, tls)
+            points |= _switches(agreed, key, inventory, options.collector, options.bundle, tls)
     for name, address in addresses.items():
         points[name] = partial(WorkerClient, name, address, tls=tls)
     if not points:
@@ -241,12 +257,12 @@ def watch(
         now = datetime.now(UTC)
         failed = tell(agreed, key, points, now)
         told: dict[str, object] = {"epochs": list(agreed.epochs_at(now)), "failed": failed}
-        if told != before and as_json:
+        if told != before and options.as_json:
             print_json(told)
         elif told != before:
             _print_told(told["epochs"], failed)
         before = told
-        if once:
+        if options.once:
             if failed:
                 raise typer.Exit(ServerError.exit_code)
             return

@@ -15,6 +15,7 @@ import typer
 
 from orchestrator.bundle.codec import read as read_bundle
 from orchestrator.cli.certified import client_files
+from orchestrator.cli.options import takes
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.clients.cle import CleClient
 from orchestrator.errors import InputError, unknown
@@ -59,34 +60,45 @@ def switches_of(
     return Switches(found.graph_id, names, mac, topology)
 
 
-def collect(
-    interface: Annotated[str, typer.Argument(help="The server's interface to the network.")],
-    manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")],
-    sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")],
-    bundle: Annotated[Path, typer.Option(help="A bundle of the graph (for its number).")],
-    network: Annotated[str, typer.Option("--network", "-n", help="The network (its inventory).")],
-    collector: Annotated[str, typer.Option(help="The server that this is; as `watch` says it.")],
-    cle: Annotated[str, typer.Option(help="The CLE: unix:/path.sock or HOST:PORT.")],
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the collector.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None,
-    tls_ca: Annotated[Path | None, typer.Option(help="Who signs the CLE's certificate.")] = None,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """What `verify cle collect` was asked for."""
+
+    interface: Annotated[str, typer.Argument(help="The server's interface to the network.")]
+    manifest: Annotated[Path, typer.Argument(help="The verification manifest, signed by both.")]
+    sampling_key: Annotated[Path, typer.Option(help="The sampling key of customer and CLE.")]
+    bundle: Annotated[Path, typer.Option(help="A bundle of the graph (for its number).")]
+    network: Annotated[str, typer.Option("--network", "-n", help="The network (its inventory).")]
+    collector: Annotated[str, typer.Option(help="The server that this is; as `watch` says it.")]
+    cle: Annotated[str, typer.Option(help="The CLE: unix:/path.sock or HOST:PORT.")]
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate of the collector.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Its PEM key.")] = None
+    tls_ca: Annotated[Path | None, typer.Option(help="Who signs the CLE's certificate.")] = None
+    as_json: Json = False
+
+
+@takes(CollectOptions)
+def collect(options: CollectOptions) -> None:
     """Take switches' reports until Ctrl-C, and give the CLE those that are a switch's own words.
 
     Says `{"ready": true}` once it listens. Needs CAP_NET_RAW.
     """
-    signed = manifests.read(manifest)
+    signed = manifests.read(options.manifest)
     manifests.check(signed, None, None)
     agreed = signed.manifest
-    key = keys.agreed_key(sampling_key, agreed.sampling.key, str(manifest))
-    switches = switches_of(agreed, load_inventory(network).topology, collector, bundle)
+    key = keys.agreed_key(options.sampling_key, agreed.sampling.key, str(options.manifest))
+    switches = switches_of(
+        agreed, load_inventory(options.network).topology, options.collector, options.bundle
+    )
     ending: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: ending.append(number))
-    tls = client_files(tls_cert, tls_key, tls_ca)
-    with CleClient(cle, tls=tls) as client, tapping.listening(interface, ETHERTYPE_NSH) as port:
-        hear(port, interface, switches.mac)
+    tls = client_files(options.tls_cert, options.tls_key, options.tls_ca)
+    with (
+        CleClient(options.cle, tls=tls) as client,
+        tapping.listening(options.interface, ETHERTYPE_NSH) as port,
+    ):
+        hear(port, options.interface, switches.mac)
         outbox = Outbox(client.ship)
         made = Collector(
             switches.graph_id,
@@ -97,7 +109,11 @@ def collect(
             boot=time.time_ns(),
             headers=agreed.headers,
         )
-        say(json.dumps({"ready": True, "interface": interface, "switches": list(switches.names)}))
+        say(
+            json.dumps(
+                {"ready": True, "interface": options.interface, "switches": list(switches.names)}
+            )
+        )
         lost = run(port, switches.mac, made, outbox, lambda: bool(ending))
     told = {
         "shipped": outbox.shipped,
@@ -106,7 +122,7 @@ def collect(
     }
     if outbox.last_error:
         warn(outbox.last_error)
-    if as_json:
+    if options.as_json:
         print_json(told)
     else:
         say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from orchestrator.cli.classes import (
     print_classes,
     print_story,
 )
+from orchestrator.cli.options import takes
 from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.cli.recompiling import follow
 from orchestrator.cli.stages import show_stages
@@ -33,75 +35,6 @@ from orchestrator.graph import load_graph
 from orchestrator.model.bundle import Bundle
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.presenters.compiled import class_json, compiled_json
-
-GraphFile = Annotated[Path, typer.Argument(help="The service graph (graph.json).")]
-TopologyName = Annotated[
-    str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped one.")
-]
-
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write the bundle to this file.")
-]
-
-Explain = Annotated[
-    str,
-    typer.Option(
-        "--explain",
-        metavar="[CLASS]",
-        help="Say where every element runs, and why, and list the traffic classes; "
-        "with CLASS (or a traffic) tell its story.",
-    ),
-]
-
-Sign = Annotated[
-    Path | None,
-    typer.Option("--sign", metavar="KEY", help="With --output: sign it (Ed25519, PEM file)."),
-]
-
-Specialise = Annotated[
-    bool, typer.Option("--specialise", help="For a pipeline that p4c makes for this graph.")
-]
-
-Plot = Annotated[
-    Path | None,
-    typer.Option("--plot", help="Draw the graph, coloured by device (.svg or .png)."),
-]
-
-MaxClasses = Annotated[
-    int | None,
-    typer.Option(
-        "--max-classes",
-        min=1,
-        help="Refuse a graph of which two NFs make more traffic classes [default: 10000000].",
-    ),
-]
-
-Verify = Annotated[
-    int,
-    typer.Option(
-        "--verify",
-        metavar="PACKETS",
-        help="Send so many packets through the bundle in memory and the unsplit graph, compare.",
-    ),
-]
-
-Watch = Annotated[
-    bool,
-    typer.Option(
-        "--watch",
-        help="Go on until Ctrl-C: compile anew whenever the graph's files change, and say what an "
-        "update would change. With --json a line a version.",
-    ),
-]
-
-Resources = Annotated[
-    bool,
-    typer.Option(
-        "--resources",
-        help="Say what switches with match-action stages (target tofino, tofino2) hold of it, by NF and "
-        "table; with --plot draw that. Nothing is made that could be loaded.",
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -137,55 +70,126 @@ def compiled(
     return compile_specialised(request) if specialise else compile_graph(request)
 
 
-def compile_command(
-    graph: GraphFile,
-    topology: TopologyName = "leaf-spine",
-    output: Output = None,
-    explain: Explain = "",
-    sign: Sign = None,
-    specialise: Specialise = False,
-    plot: Plot = None,
-    max_classes: MaxClasses = None,
-    verify: Verify = 0,
-    watch: Watch = False,
-    resources: Resources = False,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What `compile` was asked for."""
+
+    graph: Annotated[Path, typer.Argument(help="The service graph (graph.json).")]
+    topology: Annotated[
+        str, typer.Option("--topology", "-t", help="A topology file, or the name of a shipped one.")
+    ] = "leaf-spine"
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the bundle to this file.")
+    ] = None
+    explain: Annotated[
+        str,
+        typer.Option(
+            "--explain",
+            metavar="[CLASS]",
+            help="Say where every element runs, and why, and list the traffic classes; "
+            "with CLASS (or a traffic) tell its story.",
+        ),
+    ] = ""
+    sign: Annotated[
+        Path | None,
+        typer.Option("--sign", metavar="KEY", help="With --output: sign it (Ed25519, PEM file)."),
+    ] = None
+    specialise: Annotated[
+        bool, typer.Option("--specialise", help="For a pipeline that p4c makes for this graph.")
+    ] = False
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the graph, coloured by device (.svg or .png)."),
+    ] = None
+    max_classes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-classes",
+            min=1,
+            help="Refuse a graph of which two NFs make more traffic classes [default: 10000000].",
+        ),
+    ] = None
+    verify: Annotated[
+        int,
+        typer.Option(
+            "--verify",
+            metavar="PACKETS",
+            help="Send so many packets through the bundle in memory and the unsplit graph, compare.",
+        ),
+    ] = 0
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on until Ctrl-C: compile anew whenever the graph's files change, and say what an "
+            "update would change. With --json a line a version.",
+        ),
+    ] = False
+    resources: Annotated[
+        bool,
+        typer.Option(
+            "--resources",
+            help="Say what switches with match-action stages (target tofino, tofino2) hold of it, by "
+            "NF and table; with --plot draw that. Nothing is made that could be loaded.",
+        ),
+    ] = False
+    as_json: Json = False
+
+
+@takes(CompileOptions)
+def compile_command(options: CompileOptions) -> None:
     """Split a graph, place it on a topology, and emit the bundle."""
-    if resources:
-        if output or explain or verify or specialise or sign or watch:
+    if options.resources:
+        if (
+            options.output
+            or options.explain
+            or options.verify
+            or options.specialise
+            or options.sign
+            or options.watch
+        ):
             raise InputError("--resources goes with --plot, --max-classes and --json only")
 
-        show_stages(graph, topology, max_classes, plot, as_json)
+        show_stages(
+            options.graph, options.topology, options.max_classes, options.plot, options.as_json
+        )
         return
-    if watch:
-        if explain or plot or verify or specialise or sign:
+    if options.watch:
+        if options.explain or options.plot or options.verify or options.specialise or options.sign:
             raise InputError("--watch goes with --output, --max-classes and --json only")
 
-        follow(graph, topology, output, max_classes, as_json)
+        follow(
+            options.graph, options.topology, options.output, options.max_classes, options.as_json
+        )
         return
 
-    if sign is not None and output is None:
+    if options.sign is not None and options.output is None:
         raise InputError("--sign goes with --output: it signs the bundle that is written")
-    key = None if sign is None else signing_key(sign)
-    with Work(COMPILING, silent=as_json) as work:
-        result = compiled(graph, topology, max_classes, specialise=specialise, step=work.step)
+    key = None if options.sign is None else signing_key(options.sign)
+    with Work(COMPILING, silent=options.as_json) as work:
+        result = compiled(
+            options.graph,
+            options.topology,
+            options.max_classes,
+            specialise=options.specialise,
+            step=work.step,
+        )
     bundle = result.bundle
-    stories = chosen(result, explain) if explain else ()
-    if verify:
-        verify_bundle(graph, topology, bundle, verify)
-    if output is not None:
-        write_whole(output, dump(bundle, topology=result.topology, key=key))
-    if plot is not None:
-        draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", plot)
-    if as_json:
-        told = {"classes": [class_json(story) for story in stories]} if explain else {}
+    stories = chosen(result, options.explain) if options.explain else ()
+    if options.verify:
+        verify_bundle(options.graph, options.topology, bundle, options.verify)
+    if options.output is not None:
+        write_whole(options.output, dump(bundle, topology=result.topology, key=key))
+    if options.plot is not None:
+        draw_cut(result.cuts, bundle.stories, f"{bundle.graph} on {bundle.topology}", options.plot)
+    if options.as_json:
+        told = {"classes": [class_json(story) for story in stories]} if options.explain else {}
         print_json({**told, **compiled_json(result)})
         return
-    _print_compiled(result, explain, stories)
-    for file in (output, plot):
+    _print_compiled(result, options.explain, stories)
+    for file in (options.output, options.plot):
         if file is not None:
-            say(f"{'bundle' if file is output else 'picture'} written to {file}")
+            say(f"{'bundle' if file is options.output else 'picture'} written to {file}")
 
 
 def _print_compiled(result: Compiled, explain: str, stories: Sequence[ClassStory]) -> None:

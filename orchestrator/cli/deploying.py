@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from orchestrator.bundle.codec import Packed
 from orchestrator.cli.changes import print_changes
 from orchestrator.cli.memory import Packets, send_packets, started
 from orchestrator.cli.networks import MEMORY, find_network, name_of
-from orchestrator.cli.options import NetworkName
+from orchestrator.cli.options import NetworkName, takes
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.stories import print_entries, print_stories
 from orchestrator.cli.working import COMPILING, Work
@@ -23,42 +24,6 @@ from orchestrator.errors import InputError
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.observation.telemetry import record_deployment
 from orchestrator.presenters.changes import changes_json, delays_of, done_json
-
-GraphOrBundle = Annotated[
-    Path, typer.Argument(help="The service graph (graph.json), or a compiled bundle (compile -o).")
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", help="Only say what would change; exit code 1 if anything, 0 if nothing."
-    ),
-]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="With --dry-run: every entry, too.")]
-AllowInterruption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-interruption",
-        help="Where a table cannot hold both versions: drop the graph's packets meanwhile.",
-    ),
-]
-Specialise = Annotated[
-    bool,
-    typer.Option("--specialise", help="On a pipeline that p4c makes for the network's graphs."),
-]
-AllowPipelineChange = Annotated[
-    bool,
-    typer.Option(
-        "--allow-pipeline-change",
-        help="With --specialise: load it although that interrupts the graphs that are deployed.",
-    ),
-]
-Capture = Annotated[
-    Path | None,
-    typer.Option(
-        "--pcap",
-        help="On a network in memory: packets to send from the first host (of a bundle: by name).",
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,20 +37,57 @@ def register(app: typer.Typer) -> None:
     app.command("undeploy", epilog="Example: orchestrator undeploy campus_edge")(undeploy)
 
 
-def deploy(
-    graph: GraphOrBundle,
-    network: NetworkName = "",
-    dry_run: DryRun = False,
-    verbose: Verbose = False,
-    allow_interruption: AllowInterruption = False,
-    specialise: Specialise = False,
-    allow_pipeline_change: AllowPipelineChange = False,
-    traffic: Capture = None,
+@dataclass(frozen=True, slots=True)
+class DeployOptions:
+    """What `deploy` was asked for."""
+
+    graph: Annotated[
+        Path,
+        typer.Argument(help="The service graph (graph.json), or a compiled bundle (compile -o)."),
+    ]
+    network: NetworkName = ""
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what would change; exit code 1 if anything, 0 if nothing."
+        ),
+    ] = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With --dry-run: every entry, too.")
+    ] = False
+    allow_interruption: Annotated[
+        bool,
+        typer.Option(
+            "--allow-interruption",
+            help="Where a table cannot hold both versions: drop the graph's packets meanwhile.",
+        ),
+    ] = False
+    specialise: Annotated[
+        bool,
+        typer.Option("--specialise", help="On a pipeline that p4c makes for the network's graphs."),
+    ] = False
+    allow_pipeline_change: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pipeline-change",
+            help="With --specialise: load it although that interrupts the graphs that are deployed.",
+        ),
+    ] = False
+    traffic: Annotated[
+        Path | None,
+        typer.Option(
+            "--pcap",
+            help="On a network in memory: packets to send from the first host (of a bundle: by name).",
+        ),
+    ] = None
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Only warnings, and what came of it.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+    ] = False
+    as_json: Json = False
+
+
+@takes(DeployOptions)
+def deploy(options: DeployOptions) -> None:
     """Compile a graph for a running network and put it there, or on one in memory.
 
     A bundle (compile -o) is deployed as it was compiled, and needs no other file: the network must be
@@ -97,33 +99,35 @@ def deploy(
     --network memory (or memory:TOPOLOGY; else leaf-spine) needs no root: a network in memory, which is
     started if it does not run, and is fed with packets made from the graph's traffic or with --pcap.
     """
-    reached = None if _in_memory(network) else find_network(network)
-    with Work(f"reading {graph}", silent=as_json or quiet):
-        source, warnings = to_deploy(graph)
-    _check_specialise(graph, source, specialise)
+    reached = None if _in_memory(options.network) else find_network(options.network)
+    with Work(f"reading {options.graph}", silent=options.as_json or options.quiet):
+        source, warnings = to_deploy(options.graph)
+    _check_specialise(options.graph, source, options.specialise)
     for warning in warnings:
         warn(warning)
-    live = reached or _started(network, source)
-    if traffic is not None and not live.inventory.hosts:
-        raise InputError(f"--pcap {traffic}: only networks in memory send packets of a capture")
-    if dry_run:
-        with Work(COMPILING, silent=as_json or quiet) as work:
+    live = reached or _started(options.network, source)
+    if options.traffic is not None and not live.inventory.hosts:
+        raise InputError(
+            f"--pcap {options.traffic}: only networks in memory send packets of a capture"
+        )
+    if options.dry_run:
+        with Work(COMPILING, silent=options.as_json or options.quiet) as work:
             prepared = prepare(
                 source,
                 live,
-                allow_interruption=allow_interruption,
+                allow_interruption=options.allow_interruption,
                 warnings=warnings,
                 step=work.step,
             )
-        _print_prepared(prepared, live.name, verbose, as_json)
+        _print_prepared(prepared, live.name, options.verbose, options.as_json)
         raise typer.Exit(1 if prepared.summary else 0)
-    with Work(COMPILING, silent=as_json or quiet) as work:
+    with Work(COMPILING, silent=options.as_json or options.quiet) as work:
         done = deploy_graph(
             source,
             live,
-            allow_interruption=allow_interruption,
-            specialised=specialise,
-            allow_pipeline_change=allow_pipeline_change,
+            allow_interruption=options.allow_interruption,
+            specialised=options.specialise,
+            allow_pipeline_change=options.allow_pipeline_change,
             warnings=warnings,
             step=work.step,
             expected=lambda total: work.step("installing changes", total),
@@ -133,11 +137,11 @@ def deploy(
     delays = _recorded(done, live.name)
     packets = None
     if live.inventory.hosts:
-        packets = send_packets(source, done.bundle, live, traffic)
-    if as_json:
+        packets = send_packets(source, done.bundle, live, options.traffic)
+    if options.as_json:
         print_json({**done_json(done, live.name), **delays, **(packets.json() if packets else {})})
     else:
-        _print(done, live.name, delays, packets, quiet)
+        _print(done, live.name, delays, packets, options.quiet)
 
 
 def _check_specialise(file: Path, source: ServiceGraph | Packed, specialise: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.networks import find_network
-from orchestrator.cli.options import NetworkName
+from orchestrator.cli.options import NetworkName, takes
 from orchestrator.cli.output import Json, print_json, say, warn
 from orchestrator.cli.reading import Address, DeviceId
 from orchestrator.errors import InputError, unknown
@@ -31,120 +32,114 @@ _EXAMPLES = (
     "--packet 'tcp 10.0.1.11:40000 > 198.51.100.13:80 ttl=1'"
 )
 
-Switch = Annotated[
-    str,
-    typer.Argument(help="Name of a switch; the whole network if left out."),
-]
-Words = Annotated[
-    str,
-    typer.Option(
-        "--packet",
-        help="A frame in hex, or words: 'udp 10.0.1.11:1 > 10.0.2.9:53 ttl=3 payload=hi'.",
-    ),
-]
-Captured = Annotated[
-    Path | None, typer.Option("--pcap", help="Frames of a capture (the first --count).")
-]
-Sender = Annotated[str, typer.Option("--from", help="The host that sends.")]
-Receiver = Annotated[
-    str,
-    typer.Option(
-        "--to", help="h2, h2:80, h2:53/udp, h2/icmp, h2:80/6tcp (its IPv6 address), an address."
-    ),
-]
-Port = Annotated[
-    int, typer.Option("--port", help="With SWITCH: the port by which the frame comes.", min=0)
-]
-Everywhere = Annotated[
-    bool,
-    typer.Option(
-        "--network-wide", help="Follow it across switches and servers, and the answer back."
-    ),
-]
-WhyNot = Annotated[
-    str,
-    typer.Option("--why-not", help="An NF, a host or SWITCH:PORT: where it left the way there."),
-]
-SavedBundle = Annotated[
-    Path | None,
-    typer.Option("--bundle", help="Explain a saved bundle (compile -o); nothing need run."),
-]
-OtherTopology = Annotated[
-    str,
-    typer.Option("--topology", "-t", help="With --bundle: another topology than its own."),
-]
-Count = Annotated[int, typer.Option(help="With --pcap: how many frames.", min=1)]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also misses, keys and every field set.")
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
     app.command("explain", epilog=_EXAMPLES)(explain)
 
 
-def explain(
-    switch: Switch = "",
-    packet: Words = "",
-    pcap: Captured = None,
-    source: Sender = "",
-    target: Receiver = "",
-    port: Port = 0,
-    everywhere: Everywhere = False,
-    why_not: WhyNot = "",
-    bundle: SavedBundle = None,
-    topology: OtherTopology = "",
-    network: NetworkName = "",
-    address: Address = "",
-    device_id: DeviceId = 1,
-    count: Count = 1,
-    verbose: Verbose = False,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """What `explain` was asked for."""
+
+    switch: Annotated[
+        str,
+        typer.Argument(help="Name of a switch; the whole network if left out."),
+    ] = ""
+    packet: Annotated[
+        str,
+        typer.Option(
+            "--packet",
+            help="A frame in hex, or words: 'udp 10.0.1.11:1 > 10.0.2.9:53 ttl=3 payload=hi'.",
+        ),
+    ] = ""
+    pcap: Annotated[
+        Path | None, typer.Option("--pcap", help="Frames of a capture (the first --count).")
+    ] = None
+    source: Annotated[str, typer.Option("--from", help="The host that sends.")] = ""
+    target: Annotated[
+        str,
+        typer.Option(
+            "--to", help="h2, h2:80, h2:53/udp, h2/icmp, h2:80/6tcp (its IPv6 address), an address."
+        ),
+    ] = ""
+    port: Annotated[
+        int, typer.Option("--port", help="With SWITCH: the port by which the frame comes.", min=0)
+    ] = 0
+    everywhere: Annotated[
+        bool,
+        typer.Option(
+            "--network-wide", help="Follow it across switches and servers, and the answer back."
+        ),
+    ] = False
+    why_not: Annotated[
+        str,
+        typer.Option(
+            "--why-not", help="An NF, a host or SWITCH:PORT: where it left the way there."
+        ),
+    ] = ""
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Explain a saved bundle (compile -o); nothing need run."),
+    ] = None
+    topology: Annotated[
+        str,
+        typer.Option("--topology", "-t", help="With --bundle: another topology than its own."),
+    ] = ""
+    network: NetworkName = ""
+    address: Address = ""
+    device_id: DeviceId = 1
+    count: Annotated[int, typer.Option(help="With --pcap: how many frames.", min=1)] = 1
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also misses, keys and every field set.")
+    ] = False
+    as_json: Json = False
+
+
+@takes(ExplainOptions)
+def explain(options: ExplainOptions) -> None:
     """Run a packet through a copy of the network in this process and say what happens to it, and why.
 
     Reads pipelines and entries of the switches (BMv2, softswitch, any P4Runtime switch that gives its
     program) or of a saved bundle; the answer is the same. No packet is sent, nothing is changed.
     Workers of the copy start without flows.
     """
-    _check_which(packet, pcap, source, target)
-    if address:
-        _at_address(
-            switch or "switch",
-            address,
-            device_id,
-            packet,
-            pcap,
-            count,
-            source,
-            port,
-            as_json,
-            verbose,
-        )
+    _check_which(options.packet, options.pcap, options.source, options.target)
+    if options.address:
+        _at_address(options)
         return
     seen = _see(
-        bundle, topology, network, switch, everywhere or not switch or bool(why_not or source)
+        options.bundle,
+        options.topology,
+        options.network,
+        options.switch,
+        options.everywhere or not options.switch or bool(options.why_not or options.source),
     )
     model = seen.model()
-    frames = _frames(model, packet, pcap, count, source, target)
-    if switch and not (everywhere or source or why_not):
-        _in_switch(model, switch, port, frames, as_json, verbose)
+    frames = _frames(
+        model, options.packet, options.pcap, options.count, options.source, options.target
+    )
+    if options.switch and not (options.everywhere or options.source or options.why_not):
+        _in_switch(model, options.switch, options.port, frames, options.as_json, options.verbose)
         return
     for frame in frames:
-        sender = source or sender_of(model, frame)
+        sender = options.source or sender_of(model, frame)
         journey = model.send(sender, frame)
-        answer = _answer(model, seen, journey, why_not) if why_not else None
-        back = answers_to(model, journey) if everywhere or not switch else []
-        if as_json:
-            print_json(explained_json(journey, back, answer, switch if not everywhere else ""))
-        elif switch and not everywhere and not why_not:
-            _print_at_switch(journey, switch, verbose)
+        answer = _answer(model, seen, journey, options.why_not) if options.why_not else None
+        back = answers_to(model, journey) if options.everywhere or not options.switch else []
+        if options.as_json:
+            print_json(
+                explained_json(
+                    journey, back, answer, options.switch if not options.everywhere else ""
+                )
+            )
+        elif options.switch and not options.everywhere and not options.why_not:
+            _print_at_switch(journey, options.switch, options.verbose)
         else:
-            _print_journey(journey, verbose, "")
+            _print_journey(journey, options.verbose, "")
             for one in back:
-                _print_journey(one, verbose, "The answer: ")
-        if answer is not None and not as_json:
+                _print_journey(one, options.verbose, "The answer: ")
+        if answer is not None and not options.as_json:
             _print_answer(answer)
 
 
@@ -196,29 +191,19 @@ def _captured(pcap: Path, count: int, header: Header) -> list[bytes]:
     return frames
 
 
-def _at_address(
-    switch: str,
-    address: str,
-    device_id: int,
-    packet: str,
-    pcap: Path | None,
-    count: int,
-    source: str,
-    port: int,
-    as_json: bool,
-    verbose: bool,
-) -> None:
-    if source or (not packet and pcap is None):
+def _at_address(options: ExplainOptions) -> None:
+    if options.source or (not options.packet and options.pcap is None):
         raise InputError(
             "--from and --to need a network's topology: with --address say --packet or --pcap "
             "and --port"
         )
-    with at_address(switch, address, device_id) as client:
+    with at_address(options.switch or "switch", options.address, options.device_id) as client:
         explainer = Explainer(read_snapshot(client))
-    frames = [parse_packet(packet)] if packet else []
-    if pcap is not None:
-        frames = _captured(pcap, count, header_of())
-    _print_visits([explainer.explain(port, frame) for frame in frames], as_json, verbose)
+    frames = [parse_packet(options.packet)] if options.packet else []
+    if options.pcap is not None:
+        frames = _captured(options.pcap, options.count, header_of())
+    visits = [explainer.explain(options.port, frame) for frame in frames]
+    _print_visits(visits, options.as_json, options.verbose)
 
 
 def _in_switch(

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from rich.console import Group
 from rich.live import Live
 
 from orchestrator.cli.networks import find_network
-from orchestrator.cli.options import NetworkName
+from orchestrator.cli.options import NetworkName, takes
 from orchestrator.cli.output import Json, console, print_json, print_table, say, table_of
 from orchestrator.cli.reading import Address, DeviceId, live_of, target_of
 from orchestrator.clients.p4info import Schema
@@ -49,105 +50,113 @@ _EXAMPLES = (
     "orchestrator tables all --coverage --- orchestrator tables s1 --address 127.0.0.1:9559"
 )
 
-Switch = Annotated[str, typer.Argument(help="Name of a switch; 'all' for those of the network.")]
-Table = Annotated[str, typer.Argument(help="A table; all that have entries if left out.")]
-OfNf = Annotated[str, typer.Option("--nf", help="Only entries of this NF.")]
-OfGraph = Annotated[str, typer.Option("--graph", help="Only entries of this graph.")]
-Matching = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--match",
-        help="FIELD=VALUE, may be repeated: only entries that a packet with it could hit "
-        "(dst=10.0.0.5), or that overlap it (dst=10.0.0.0/8, dst_port=80-90).",
-    ),
-]
-Hit = Annotated[bool, typer.Option("--hit", help="Only entries that packets have hit.")]
-Unhit = Annotated[bool, typer.Option("--unhit", help="Only entries never hit.")]
-Sort = Annotated[
-    str,
-    typer.Option(
-        help="packets, bytes, rate, priority, rule, match or action; packets if left out, with "
-        "--match priority."
-    ),
-]
-Limit = Annotated[int, typer.Option(help="Show at most so many entries a table; 0: all.", min=0)]
-Watch = Annotated[
-    bool, typer.Option("--watch", help="Read again and again, with packets per second.")
-]
-Interval = Annotated[float, typer.Option(help="With --watch: seconds between.", min=0.1)]
-Count = Annotated[
-    int, typer.Option(help="With --watch: stop after so many readings; 0: Ctrl-C.", min=0)
-]
-Diff = Annotated[
-    bool,
-    typer.Option(
-        "--diff",
-        help="Compare with what the journal says is deployed; exit code 1 if it differs.",
-    ),
-]
-Coverage = Annotated[bool, typer.Option("--coverage", help="Rules of NFs that no packet ever hit.")]
-Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
     app.command("tables", epilog=_EXAMPLES)(tables)
 
 
-def tables(
-    switch: Switch,
-    table: Table = "",
-    network: NetworkName = "",
-    address: Address = "",
-    device_id: DeviceId = 1,
-    nf: OfNf = "",
-    graph: OfGraph = "",
-    match: Matching = None,
-    hit: Hit = False,
-    unhit: Unhit = False,
-    sort: Sort = "",
-    limit: Limit = 20,
-    watch: Watch = False,
-    interval: Interval = 1.0,
-    count: Count = 0,
-    diff: Diff = False,
-    coverage: Coverage = False,
-    as_csv: Csv = False,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class TablesOptions:
+    """What `tables` was asked for."""
+
+    switch: Annotated[str, typer.Argument(help="Name of a switch; 'all' for those of the network.")]
+    table: Annotated[str, typer.Argument(help="A table; all that have entries if left out.")] = ""
+    network: NetworkName = ""
+    address: Address = ""
+    device_id: DeviceId = 1
+    nf: Annotated[str, typer.Option("--nf", help="Only entries of this NF.")] = ""
+    graph: Annotated[str, typer.Option("--graph", help="Only entries of this graph.")] = ""
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--match",
+            help="FIELD=VALUE, may be repeated: only entries that a packet with it could hit "
+            "(dst=10.0.0.5), or that overlap it (dst=10.0.0.0/8, dst_port=80-90).",
+        ),
+    ] = None
+    hit: Annotated[bool, typer.Option("--hit", help="Only entries that packets have hit.")] = False
+    unhit: Annotated[bool, typer.Option("--unhit", help="Only entries never hit.")] = False
+    sort: Annotated[
+        str,
+        typer.Option(
+            help="packets, bytes, rate, priority, rule, match or action; packets if left out, with "
+            "--match priority."
+        ),
+    ] = ""
+    limit: Annotated[
+        int, typer.Option(help="Show at most so many entries a table; 0: all.", min=0)
+    ] = 20
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Read again and again, with packets per second.")
+    ] = False
+    interval: Annotated[float, typer.Option(help="With --watch: seconds between.", min=0.1)] = 1.0
+    count: Annotated[
+        int, typer.Option(help="With --watch: stop after so many readings; 0: Ctrl-C.", min=0)
+    ] = 0
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff",
+            help="Compare with what the journal says is deployed; exit code 1 if it differs.",
+        ),
+    ] = False
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Rules of NFs that no packet ever hit.")
+    ] = False
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False
+    as_json: Json = False
+
+
+@takes(TablesOptions)
+def tables(options: TablesOptions) -> None:
     """Show a switch's entries in words, with provenance and counters, read over P4Runtime.
 
     Only reads: a running controller stays the switch's primary. Works on every P4Runtime switch.
     """
-    if sum((watch, diff, coverage)) > 1:
+    if sum((options.watch, options.diff, options.coverage)) > 1:
         raise InputError("--watch, --diff and --coverage do not go together")
-    if as_csv and (as_json or watch or diff):
+    if options.as_csv and (options.as_json or options.watch or options.diff):
         raise InputError("--csv does not go with --json, --watch or --diff")
-    sort = sort or ("priority" if match else "packets")
+    sort = options.sort or ("priority" if options.match else "packets")
     sort_rows([], sort)
     with ExitStack() as stack:
-        targets = _targets(switch, network, address, device_id)
+        targets = _targets(options.switch, options.network, options.address, options.device_id)
         for target in targets:
             stack.enter_context(target.client)
         schemas = {target.name: schema_of(target) for target in targets}
         first = schemas[targets[0].name]
-        names = chosen_tables(first, [table] if table else [])
-        chosen = Filter(nf, graph, parse_matches(match or (), first), hit, unhit)
-        if diff:
-            _diff(targets, schemas, set(names), as_json)
+        names = chosen_tables(first, [options.table] if options.table else [])
+        chosen = Filter(
+            options.nf,
+            options.graph,
+            parse_matches(options.match or (), first),
+            options.hit,
+            options.unhit,
+        )
+        if options.diff:
+            _diff(targets, schemas, set(names), options.as_json)
             return
-        if watch:
-            _watch(targets, schemas, names, chosen, sort, limit, interval, count, as_json)
+        if options.watch:
+            _watch(options, targets, schemas, names, chosen, sort)
             return
         rows = rows_of(targets, schemas, names, chosen)
-    if coverage:
-        _coverage(rows, not_installed(targets[0].live, rows), limit, as_json, as_csv)
-    elif as_json:
+    if options.coverage:
+        _coverage(
+            rows,
+            not_installed(targets[0].live, rows),
+            options.limit,
+            options.as_json,
+            options.as_csv,
+        )
+    elif options.as_json:
         print_json(rows_json(targets, schemas, sort_rows(rows, sort)))
-    elif as_csv:
+    elif options.as_csv:
         _print_csv(targets, schemas, sort_rows(rows, sort))
     else:
-        console.print(_view(targets, schemas, names, rows, sort, limit, bool(table)))
+        console.print(
+            _view(targets, schemas, names, rows, sort, options.limit, bool(options.table))
+        )
         if not rows:
             say("no entry is to be shown")
 
@@ -220,15 +229,12 @@ def _print_csv(
 
 
 def _watch(
+    options: TablesOptions,
     targets: Sequence[TablesSource],
     schemas: dict[str, Schema],
     names: list[str],
     chosen: Filter,
     sort: str,
-    limit: int,
-    interval: float,
-    count: int,
-    as_json: bool,
 ) -> None:
     before: dict[str, dict[object, int]] = {}
     read_at = 0.0
@@ -248,7 +254,7 @@ def _watch(
     done = 0
     with ExitStack() as stack:
         live = None
-        if not as_json:
+        if not options.as_json:
             live = stack.enter_context(Live(console=console, auto_refresh=False))
         while True:
             rows = reading()
@@ -258,10 +264,12 @@ def _watch(
                 sys.stdout.write(json.dumps({"at": time.time(), "entries": shown}) + "\n")
                 sys.stdout.flush()
             else:
-                live.update(_view(targets, schemas, names, rows, sort, limit, False), refresh=True)
-            if count and done >= count:
+                live.update(
+                    _view(targets, schemas, names, rows, sort, options.limit, False), refresh=True
+                )
+            if options.count and done >= options.count:
                 return
-            time.sleep(interval)
+            time.sleep(options.interval)
 
 
 def _diff(

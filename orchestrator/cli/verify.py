@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.bundle.codec import read as read_bundle
+from orchestrator.cli.options import takes
 from orchestrator.cli.output import Json, print_json, say
 from orchestrator.errors import InputError
 from orchestrator.files import read_regular, write_whole
@@ -61,46 +63,61 @@ def key_sampling(file: NewFile, as_json: Json = False) -> None:
         say(f"{file}: its commitment is {committed}")
 
 
+@dataclass(frozen=True, slots=True)
+class ManifestOptions:
+    """What `verify manifest new` was asked for."""
+
+    graph: Annotated[Path, typer.Argument(help="The service graph (graph.json).")]
+    bundle: Annotated[Path, typer.Argument(help="The bundle that is meant to run (compile -o).")]
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
+    customer: Annotated[Path, typer.Option(help="The customer's public key (key new).")]
+    provider: Annotated[Path, typer.Option(help="The provider's public key.")]
+    cle_key: Annotated[Path, typer.Option("--cle", help="The CLE's public key.")]
+    sampling_key: Annotated[Path, typer.Option(help="The sampling key (key sampling).")]
+    rate: Annotated[float, typer.Option(help="Share of packets.", min=0, max=1)] = 0.01
+    flows: Annotated[float, typer.Option(help="Share of flows, whole.", min=0, max=1)] = 0.0
+    switches: Annotated[
+        bool, typer.Option("--switches", help="Switches of the graph report, too (cle collect).")
+    ] = False
+    as_json: Json = False
+
+
 @manifest_app.command(
     "new",
     epilog="Example: orchestrator verify manifest new graph.json graph.bundle -o manifest.json "
     "--customer customer.pub --provider provider.pub --cle cle.pub --sampling-key watch.key",
 )
-def manifest_new(
-    graph: Annotated[Path, typer.Argument(help="The service graph (graph.json).")],
-    bundle: Annotated[Path, typer.Argument(help="The bundle that is meant to run (compile -o).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    customer: Annotated[Path, typer.Option(help="The customer's public key (key new).")],
-    provider: Annotated[Path, typer.Option(help="The provider's public key.")],
-    cle_key: Annotated[Path, typer.Option("--cle", help="The CLE's public key.")],
-    sampling_key: Annotated[Path, typer.Option(help="The sampling key (key sampling).")],
-    rate: Annotated[float, typer.Option(help="Share of packets.", min=0, max=1)] = 0.01,
-    flows: Annotated[float, typer.Option(help="Share of flows, whole.", min=0, max=1)] = 0.0,
-    switches: Annotated[
-        bool, typer.Option("--switches", help="Switches of the graph report, too (cle collect).")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+@takes(ManifestOptions)
+def manifest_new(options: ManifestOptions) -> None:
     """Write a manifest with what is usual, to be edited and signed by both."""
     roles = manifest.Roles(
-        customer=public_of(customer), provider=public_of(provider), cle=public_of(cle_key)
+        customer=public_of(options.customer),
+        provider=public_of(options.provider),
+        cle=public_of(options.cle_key),
     )
     references = manifest.MeantSoftware(
-        servernf=manifest.servernf_digest(), bundle=digest_of(bundle)
+        servernf=manifest.servernf_digest(), bundle=digest_of(options.bundle)
     )
-    secret = keys.sampling_key(sampling_key, "--sampling-key")
-    sampling = manifest.Sampling(packets=rate, flows=flows, key=keys.commitment(secret))
-    service_graph = load_graph(graph).graph
+    secret = keys.sampling_key(options.sampling_key, "--sampling-key")
+    sampling = manifest.Sampling(
+        packets=options.rate, flows=options.flows, key=keys.commitment(secret)
+    )
+    service_graph = load_graph(options.graph).graph
     made = manifest.new(
-        service_graph, read_bundle(bundle).bundle, references, sampling, roles, switches=switches
+        service_graph,
+        read_bundle(options.bundle).bundle,
+        references,
+        sampling,
+        roles,
+        switches=options.switches,
     )
-    write_whole(output, made.text())
-    if as_json:
+    write_whole(options.output, made.text())
+    if options.as_json:
         print_json(made.model_dump(mode="json"))
     else:
         say(
-            f"{output}: {service_graph.name}, {len(made.manifest.points)} points, "
-            f"rate {rate:g}; not signed"
+            f"{options.output}: {service_graph.name}, {len(made.manifest.points)} points, "
+            f"rate {options.rate:g}; not signed"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from orchestrator.cli.foresight import foresee_failures
 from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import takes
 from orchestrator.cli.output import (
     INTERRUPTED,
     Json,
@@ -45,61 +47,6 @@ from orchestrator.whatif.plots import draw
 from orchestrator.whatif.run import ScenarioOutcome, capacity_end, run_dask, run_local
 from orchestrator.whatif.scenarios import Case, Scenario, parse_rate, with_demands
 
-Graphs = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        help="Service graphs, or one chains file; with --live, left out: the deployed ones, as "
-        "`reconcile --watch` would repair them.",
-        metavar="[GRAPH]...",
-    ),
-]
-
-Fail = Annotated[list[str] | None, typer.Option(help="link:a-b or node:name; may be repeated.")]
-Scale = Annotated[list[str] | None, typer.Option(help="traffic=2x, or NAME=2x for one traffic.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="server1.cores=8, leaf1.target=tofino, a-b.capacity=40G, ..."),
-]
-WithoutOffload = Annotated[
-    bool, typer.Option("--without-offload", help="Servers do everything that they can.")
-]
-Sweep = Annotated[
-    str, typer.Option(help="rate=1G..100G:10: ten total offered rates.", metavar="SWEEP")
-]
-FailEach = Annotated[
-    str, typer.Option("--fail-each", help="link or node: N-1 analysis.", metavar="KIND")
-]
-Demands = Annotated[
-    str,
-    typer.Option(
-        help="A demand matrix: a JSON file [{source, target, rate}], or topohub:NAME.",
-    ),
-]
-Largest = Annotated[int, typer.Option(help="Only so many of the largest demands; 0: all of them.")]
-Live = Annotated[
-    str,
-    typer.Option(
-        "--live",
-        help="Start from what is deployed on this network, at the rates that it measures.",
-        metavar="NETWORK",
-    ),
-]
-Interval = Annotated[
-    float, typer.Option(help="With --live: seconds over which rates are measured.")
-]
-PlannedRates = Annotated[
-    bool,
-    typer.Option("--planned-rates", help="With --live: the graphs' rates, not measured ones."),
-]
-Processes = Annotated[int, typer.Option(help="Local processes; 0: as many as cores.")]
-Dask = Annotated[
-    str, typer.Option(help="Run the scenarios on this Dask scheduler.", metavar="ADDRESS")
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option(help="Write pictures: FILE.svg or FILE.png, and FILE-SCENARIO for the maps."),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
@@ -110,68 +57,136 @@ def register(app: typer.Typer) -> None:
     )(whatif)
 
 
-def whatif(
-    graphs: Graphs = None,
-    topology: TopologyName = "",
-    fail: Fail = None,
-    scale: Scale = None,
-    set_: Set = None,
-    without_offload: WithoutOffload = False,
-    sweep: Sweep = "",
-    fail_each: FailEach = "",
-    demands: Demands = "",
-    largest: Largest = 0,
-    live: Live = "",
-    interval: Interval = 2.0,
-    planned_rates: PlannedRates = False,
-    strategy: Strategy = "optimal",
-    objective: Objective = DEFAULT_OBJECTIVE,
-    time_limit: TimeLimit = 10.0,
-    deterministic: Deterministic = True,
-    processes: Processes = 0,
-    dask: Dask = "",
-    plot: Plot = None,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class WhatIfOptions:
+    """What `whatif` was asked for."""
+
+    graphs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Service graphs, or one chains file; with --live, left out: the deployed ones, as "
+            "`reconcile --watch` would repair them.",
+            metavar="[GRAPH]...",
+        ),
+    ] = None
+    topology: TopologyName = ""
+    fail: Annotated[
+        list[str] | None, typer.Option(help="link:a-b or node:name; may be repeated.")
+    ] = None
+    scale: Annotated[
+        list[str] | None, typer.Option(help="traffic=2x, or NAME=2x for one traffic.")
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="server1.cores=8, leaf1.target=tofino, a-b.capacity=40G, ..."),
+    ] = None
+    without_offload: Annotated[
+        bool, typer.Option("--without-offload", help="Servers do everything that they can.")
+    ] = False
+    sweep: Annotated[
+        str, typer.Option(help="rate=1G..100G:10: ten total offered rates.", metavar="SWEEP")
+    ] = ""
+    fail_each: Annotated[
+        str, typer.Option("--fail-each", help="link or node: N-1 analysis.", metavar="KIND")
+    ] = ""
+    demands: Annotated[
+        str,
+        typer.Option(
+            help="A demand matrix: a JSON file [{source, target, rate}], or topohub:NAME.",
+        ),
+    ] = ""
+    largest: Annotated[
+        int, typer.Option(help="Only so many of the largest demands; 0: all of them.")
+    ] = 0
+    live: Annotated[
+        str,
+        typer.Option(
+            "--live",
+            help="Start from what is deployed on this network, at the rates that it measures.",
+            metavar="NETWORK",
+        ),
+    ] = ""
+    interval: Annotated[
+        float, typer.Option(help="With --live: seconds over which rates are measured.")
+    ] = 2.0
+    planned_rates: Annotated[
+        bool,
+        typer.Option("--planned-rates", help="With --live: the graphs' rates, not measured ones."),
+    ] = False
+    strategy: Strategy = "optimal"
+    objective: Objective = DEFAULT_OBJECTIVE
+    time_limit: TimeLimit = 10.0
+    deterministic: Deterministic = True
+    processes: Annotated[int, typer.Option(help="Local processes; 0: as many as cores.")] = 0
+    dask: Annotated[
+        str, typer.Option(help="Run the scenarios on this Dask scheduler.", metavar="ADDRESS")
+    ] = ""
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Write pictures: FILE.svg or FILE.png, and FILE-SCENARIO for the maps."),
+    ] = None
+    as_json: Json = False
+
+
+@takes(WhatIfOptions)
+def whatif(options: WhatIfOptions) -> None:
     """Compare placements: as it is now, and with each change. Nothing live is touched.
 
     --fail, --scale, --set and --without-offload together make one scenario; --sweep and --fail-each
     make one for each step, on top of those changes.
     """
-    if not graphs:
-        others = {"--topology": topology, "--scale": scale, "--set": set_, "--sweep": sweep}
-        others |= {"--without-offload": without_offload, "--demands": demands}
-        _check_alone(live, others)
-        foresee_failures(live, fail or [], fail_each, as_json)
+    if not options.graphs:
+        others = {
+            "--topology": options.topology,
+            "--scale": options.scale,
+            "--set": options.set_,
+            "--sweep": options.sweep,
+        }
+        others |= {"--without-offload": options.without_offload, "--demands": options.demands}
+        _check_alone(options.live, others)
+        foresee_failures(options.live, options.fail or [], options.fail_each, options.as_json)
         return
 
-    start = _start(graphs, topology, live, interval, measure=not planned_rates)
+    start = _start(
+        options.graphs,
+        options.topology,
+        options.live,
+        options.interval,
+        measure=not options.planned_rates,
+    )
     case = start.case
-    if demands:
-        case = _with_demands(case, demands, largest)
-    changes = (fail or [], scale or [], set_ or [])
+    if options.demands:
+        case = _with_demands(case, options.demands, options.largest)
+    changes = (options.fail or [], options.scale or [], options.set_ or [])
     scenarios = scenarios_of(
-        case, *changes, without_offload=without_offload, sweep_text=sweep, each=fail_each
+        case,
+        *changes,
+        without_offload=options.without_offload,
+        sweep_text=options.sweep,
+        each=options.fail_each,
     )
     for scenario in scenarios:
         scenario.apply(case)  # wrong names are said at once, before anything runs
-    objectives, limits = objectives_of(objective), limits_of(time_limit, deterministic)
-    settings = Settings(strategy, objectives, limits, start.running, start.workers)
-    outcomes = _run(case, scenarios, settings, processes, dask)
+    objectives, limits = (
+        objectives_of(options.objective),
+        limits_of(options.time_limit, options.deterministic),
+    )
+    settings = Settings(options.strategy, objectives, limits, start.running, start.workers)
+    outcomes = _run(case, scenarios, settings, options.processes, options.dask)
     left = len(scenarios) + 1 - len(outcomes)
     if left:
         note(
             f"interrupted: {len(outcomes)} of {len(scenarios) + 1} scenarios are finished and shown"
         )
     files: list[str] = []
-    if plot is not None:
-        files = [str(path) for path in draw(case, outcomes, plot)]
-    if as_json:
+    if options.plot is not None:
+        files = [str(path) for path in draw(case, outcomes, options.plot)]
+    if options.as_json:
         print_json(outcomes_json(start, outcomes, interrupted=bool(left)) | {"plots": files})
     else:
         if start.measured:
             told = ", ".join(f"{name} {rate(n)}" for name, n in start.measured.items())
-            say(f"measured over {interval:g} s: {told}")
+            say(f"measured over {options.interval:g} s: {told}")
         for load in start.cores:
             say(core_words(load))
         _print(outcomes, files, idle=bool(start.measured) and not any(start.measured.values()))

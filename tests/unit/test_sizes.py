@@ -10,6 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MOST_LINES, MOST_FUNCTION_LINES = 500, 80
 GENERATED = ("_pb2.py", "_pb2_grpc.py")
 
+MOST_PARAMETERS = 9
+"""Of a function in `cli`; a command with more takes a dataclass (`cli/options.py`)."""
+
 LONG_MODULES = {
     "orchestrator/softswitch/fast/ccode/expressions.py": "one function for each kind of p4c's "
     "expressions, which ask each other; what it says of headers comes out with the engine's next change",
@@ -50,3 +53,15 @@ def test_modules_and_functions_are_short() -> None:
     assert excused == (LONG_MODULES.keys(), LONG_FUNCTIONS.keys()), (
         "short now: take it off the list"
     )
+
+
+def test_commands_with_many_options_have_them_as_data() -> None:
+    many = {
+        f"{name}: {node.name}"
+        for name, text in modules()
+        if name.startswith("orchestrator/cli/")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+        and len(node.args.args) + len(node.args.kwonlyargs) > MOST_PARAMETERS
+    }
+    assert many == set()

@@ -77,7 +77,9 @@ header pass_t {
 }
 
 #define ARCH_HEADERS pass_t pass;
-#define ARCH_METADATA bit<16> ipv4_rest; bit<16> l4_rest; bit<16> quoted_rest; bit<1> udp_summed;
+// A mirror's session and its copy's kind are fields: its unit takes no constant but 0.
+#define ARCH_METADATA bit<16> ipv4_rest; bit<16> l4_rest; bit<16> quoted_rest; bit<1> udp_summed; \
+                      MirrorId_t copy_session; bit<8> copy_kind;
 
 #define ARCH_PARSER_SUMS Checksum() ipv4_sum; Checksum() l4_sum; Checksum() icmp_sum; \
                          Checksum() quoted_sum;
@@ -92,12 +94,20 @@ header pass_t {
 #define PARSED_TCP l4_sum.subtract({ hdr.tcp.checksum }); meta.l4_rest = l4_sum.get();
 #define PARSED_UDP l4_sum.subtract({ hdr.udp.checksum }); meta.l4_rest = l4_sum.get();
 #define PARSED_ICMP icmp_sum.subtract({ WORDS_ICMP, hdr.icmp.checksum }); meta.l4_rest = icmp_sum.get();
-#define PARSED_ICMPV6 l4_sum.subtract({ WORDS_ICMP, hdr.icmp.checksum }); meta.l4_rest = l4_sum.get();
+#define PARSED_ICMPV6 l4_sum.subtract({ WORDS_ICMP, hdr.icmp.checksum });
 #define PARSED_ND l4_sum.subtract({ WORDS_ND }); meta.l4_rest = l4_sum.get();
 #define PARSED_QUOTED_IPV4 quoted_sum.subtract({ WORDS_IPV4(hdr.quoted_ipv4), hdr.quoted_ipv4.hdr_checksum }); \
                            meta.quoted_rest = quoted_sum.get();
 #define PARSED_QUOTED_IPV6 l4_sum.subtract({ hdr.quoted_ipv6.src_addr, hdr.quoted_ipv6.dst_addr }); \
                            meta.l4_rest = l4_sum.get();
+// What is left of a sum is taken once on a way through the parser: of ICMPv6 in the state where the way ends.
+#define PARSED_ECHO6 meta.l4_rest = l4_sum.get();
+#define OTHER_ICMPV6 parse_other_icmpv6
+#define ARCH_PARSER_STATES \
+    state parse_other_icmpv6 { \
+        meta.l4_rest = l4_sum.get(); \
+        transition accept; \
+    }
 // What is malformed is dropped where it is parsed.
 #define REFUSE(why) transition reject;
 

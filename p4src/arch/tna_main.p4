@@ -93,6 +93,8 @@ control arch_departure(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAM
         }
         if (meta.copy_to != 0) {
             leaving.mirror_type = COPY_MIRROR;
+            meta.copy_session = CLONE_SESSION;
+            meta.copy_kind = PASS_COPY;
         }
         if (meta.drop != 0) {
             drop();
@@ -123,8 +125,9 @@ control ingress_deparser(packet_out packet, inout headers_t hdr, in metadata_t m
 
     apply {
         if (leaving.mirror_type == COPY_MIRROR) {
-            copy.emit<pass_t>(CLONE_SESSION, { PASS_COPY, meta.si, meta.flow, meta.label, meta.spi, meta.copy_to,
-                meta.switch_id, 0, meta.arrival_us, 0, meta.arrival_port, 0, meta.graph, meta.host_facing });
+            copy.emit<pass_t>(meta.copy_session, { meta.copy_kind, meta.si, meta.flow, meta.label, meta.spi,
+                meta.copy_to, meta.switch_id, 0, meta.arrival_us, 0, meta.arrival_port, 0, meta.graph,
+                meta.host_facing });
         }
         hdr.ipv4.hdr_checksum = ipv4_sum.update({ WORDS_IPV4(hdr.ipv4), meta.ipv4_rest });
         hdr.tcp.checksum = tcp_sum.update({ hdr.ipv4.src_addr, hdr.ipv4.dst_addr,

@@ -43,9 +43,12 @@
 #define PARSED_UDP
 #define PARSED_ICMP
 #define PARSED_ICMPV6
+#define PARSED_ECHO6
+#define OTHER_ICMPV6 accept
 #define PARSED_ND
 #define PARSED_QUOTED_IPV4
 #define PARSED_QUOTED_IPV6
+#define ARCH_PARSER_STATES
 #define SEND_TO(port) standard_metadata.egress_spec = port
 
 const bit<32> INSTANCE_RECIRCULATED = 4;

@@ -240,11 +240,12 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
             128: parse_icmp_echo6;
             129: parse_icmp_echo6;
             135: parse_solicitation;
-            default: accept;
+            default: OTHER_ICMPV6;
         }
     }
 
     state parse_icmp_echo6 {
+        PARSED_ECHO6
         meta.flow_dst_port = hdr.icmp.identifier;
         meta.flow_has_port = 1;
         transition accept;
@@ -268,7 +269,7 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
     state parse_solicitation {
         transition select(hdr.ipv6.payload_len) {
             32: parse_nd;
-            default: accept;
+            default: OTHER_ICMPV6;
         }
     }
 
@@ -277,6 +278,8 @@ parser frame_parser(packet_in packet, inout headers_t hdr, inout metadata_t meta
         PARSED_ND
         transition accept;
     }
+
+    ARCH_PARSER_STATES
 }
 
 control frame_deparser(packet_out packet, in headers_t hdr) {

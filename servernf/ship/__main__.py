@@ -23,6 +23,8 @@ from servernf.wire.ring import Ring
 RING_BYTES = 64 << 20
 _LOOK_S = 0.5
 """How often there may be new rings."""
+_AGAIN = (("grpc.max_reconnect_backoff_ms", 5000),)
+"""A CLE that was long away is found as soon as the shipper tries again; gRPC waits up to two minutes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,14 +114,14 @@ def _new(folder: Path | None, rings: Mapping[str, Ring]) -> dict[str, Ring]:
 def _channel(options: argparse.Namespace) -> grpc.Channel:
     files = options.tls_cert, options.tls_key, options.tls_ca
     if not any(files):
-        return grpc.insecure_channel(options.cle)
+        return grpc.insecure_channel(options.cle, _AGAIN)
     if not all(files):
         raise InputError("--tls-cert, --tls-key and --tls-ca belong together")
     try:
         cert, key, ca = (path.read_bytes() for path in files)
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
-    return grpc.secure_channel(options.cle, grpc.ssl_channel_credentials(ca, key, cert))
+    return grpc.secure_channel(options.cle, grpc.ssl_channel_credentials(ca, key, cert), _AGAIN)
 
 
 if __name__ == "__main__":

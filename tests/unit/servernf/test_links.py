@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ import pytest
 from servernf.host.links import LinkWatch
 
 
-@pytest.mark.parametrize("interface", [name for _, name in socket.if_nameindex()])
-def test_the_count_is_the_kernels(interface: str) -> None:
+def test_the_count_is_the_kernels() -> None:
+    interface = "lo"  # others may be a running test's, and go
     watch = LinkWatch(interface)
     try:
         expected = int(Path(f"/sys/class/net/{interface}/carrier_changes").read_text())

@@ -75,7 +75,7 @@ def denied_count() -> int:
     entries = json.loads(
         command("tables", "leaf1", "acl.ipv4", "-n", NETWORK, "--json", quiet=True)
     )
-    return sum(e["packets"] or 0 for e in entries if e["action"] == "acl.deny")
+    return sum(e["packets"] or 0 for e in entries if e["action"].endswith(".deny"))
 
 
 def main() -> int:

@@ -83,7 +83,7 @@ def sent(worker: DpdkWorker, *some: bytes, spi: int = 40) -> list[tuple[int, byt
     return [(each[0].spi, each[1]) for each in came if each is not None]
 
 
-# Events are told in test_dpdk_events.py. As a check here they did not come in two runs of the whole suite,
+# Events are told in test_dpdk_events.py. As a check here they did not come in two runs of the suite,
 # and always did when this file ran alone: not understood yet.
 CALLS = [says for says in calls.CHECKS if not says.startswith("watchEvents")]
 

@@ -83,9 +83,11 @@ def sent(worker: DpdkWorker, *some: bytes, spi: int = 40) -> list[tuple[int, byt
     return [(each[0].spi, each[1]) for each in came if each is not None]
 
 
-# Events are told in test_dpdk_events.py. As a check here they did not come in two runs of the suite,
-# and always did when this file ran alone: not understood yet.
-CALLS = [says for says in calls.CHECKS if not says.startswith("watchEvents")]
+EVENTS = "watchEvents"
+UNSTABLE = pytest.mark.skip(
+    reason="no event came in two runs of the whole suite; alone it does (docs/LIMITATIONS.md)"
+)
+CALLS = [pytest.param(s, marks=UNSTABLE) if s.startswith(EVENTS) else s for s in calls.CHECKS]
 
 
 @pytest.mark.parametrize("says", CALLS)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
-from orchestrator.clients.channel import TlsFiles, call_error, open_channel
+from orchestrator.clients.channel import OnChannel, TlsFiles, call_error, open_channel
 from orchestrator.errors import ServerError, quoted
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Server
@@ -40,7 +39,7 @@ def worker_specs(server: Server, nic: str) -> list[agent_pb2.WorkerSpec]:
     return [one(core) for core in server.worker_cores]
 
 
-class AgentClient:
+class AgentClient(OnChannel):
     """A session with the agent of one server; ServerError carries the agent's own words.
 
     An agent of another API version is refused at the first call.
@@ -51,20 +50,9 @@ class AgentClient:
         self.address = address
         self.call_seconds = _CALL_SECONDS
         self._tls = tls
-        self._channel = open_channel(address, tls)
+        super().__init__(open_channel(address, tls))
         self._stub = agent_pb2_grpc.AgentStub(self._channel)
         self._known = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._channel.close()
 
     def describe(self) -> agent_pb2.Description:
         """The server and its workers; ServerError also when the agent speaks another version."""

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import grpc
 from cryptography import x509
@@ -73,6 +74,19 @@ def common_name(certificate: Path) -> str:
     if not names:
         raise InputError(f"TLS file {certificate}: its subject has no CN, so it names no owner")
     return str(names[0].value)
+
+
+class OnChannel:
+    """A client whose channel is open as long as its context is."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self._channel.close()
 
 
 def open_channel(

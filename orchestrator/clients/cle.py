@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Self
 
 import grpc
 
-from orchestrator.clients.channel import TlsFiles, open_channel
+from orchestrator.clients.channel import OnChannel, TlsFiles, open_channel
 from orchestrator.errors import InputError, ServerError
 from servernf.proto import cle_pb2, cle_pb2_grpc
 
 _SECONDS = 30.0
 
 
-class CleClient:
+class CleClient(OnChannel):
     """A session with a CLE while the context is open."""
 
     def __init__(self, address: str, *, tls: TlsFiles | None = None) -> None:
         self.address = address
-        self._channel = open_channel(address, tls)
+        super().__init__(open_channel(address, tls))
         self._stub = cle_pb2_grpc.CleStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._channel.close()
 
     def ship(self, batch: Iterable[bytes]) -> None:
         """Give records of one boot of one point; they are sealed when this returns.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
 from orchestrator.clients.calls import Calls
-from orchestrator.clients.channel import TlsFiles, call_error, open_channel
+from orchestrator.clients.channel import OnChannel, TlsFiles, call_error, open_channel
 from orchestrator.errors import ServerError
 from orchestrator.model.entries import ChainHop, ServerChain
 from orchestrator.model.manifest import SamplingSecret
@@ -72,7 +71,7 @@ def _add_hop(
         added.exit.si = hop.si
 
 
-class WorkerClient:
+class WorkerClient(OnChannel):
     """A session with one worker; ServerError carries the worker's own words.
 
     Changes are refused once the worker has seen a higher `election_id` (128 bits, as to switches);
@@ -97,19 +96,8 @@ class WorkerClient:
         self.call_seconds = _CALL_SECONDS
         self._tls = tls
         self._calls = Calls(lambda why: ServerError(f"{name}: {why}"))
-        self._channel = open_channel(address, tls)
+        super().__init__(open_channel(address, tls))
         self._stub = vnf_pb2_grpc.VnfStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._channel.close()
 
     def end(self, why: str) -> None:
         """Another thread knows that the worker is dead: what waits for it, or would, fails at once."""

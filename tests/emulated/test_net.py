@@ -39,6 +39,7 @@ from orchestrator.emulation.environment import require_emulation
 from orchestrator.emulation.naming import network_of_interface
 from orchestrator.emulation.processes import namespace_of
 from orchestrator.emulation.state import inventory_of
+from orchestrator.emulation.wiring import INSIDE_MTU
 from orchestrator.errors import EnvironmentMissing, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
 from orchestrator.network.inventory import list_inventories, load_inventory, save_inventory
@@ -417,9 +418,9 @@ def test_hosts_are_set_up(folder: Path) -> None:
 def test_inside_links_carry_the_tag(folder: Path) -> None:
     state = up()
     for name in [i for s in state.switches.values() for i in s.interfaces.values()]:
-        assert Path(f"/sys/class/net/{name}/mtu").read_text().strip() == "1600"
+        assert Path(f"/sys/class/net/{name}/mtu").read_text().strip() == str(INSIDE_MTU)
         assert Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").read_text().strip() == "1"
-    assert interface(state, "server", "eth0")["mtu"] == 1600
+    assert interface(state, "server", "eth0")["mtu"] == INSIDE_MTU
 
 
 @pytest.mark.parametrize("switch", TARGETS)
@@ -458,7 +459,7 @@ def test_a_worker_core_has_its_own_mac(folder: Path) -> None:
     for core in (1, 2):
         shown = interface(state, "server", f"core{core}")
         assert shown["address"] == mac_text(device_mac(3, core=core))
-        assert shown["mtu"] == 1600
+        assert shown["mtu"] == INSIDE_MTU
         linkinfo = shown["linkinfo"]
         assert isinstance(linkinfo, dict)
         assert (linkinfo["info_kind"], linkinfo["info_data"]["mode"]) == ("macvlan", "private")
@@ -474,7 +475,7 @@ def test_a_worker_core_has_the_interface_that_the_topology_says(folder: Path) ->
     for core, name in enumerate(server.interfaces, 1):
         shown = interface(state, "server", name)
         assert shown["address"] == mac_text(device_mac(3, core=core))
-        assert shown["mtu"] == 1600
+        assert shown["mtu"] == INSIDE_MTU
 
 
 def test_the_gateway_is_asked_for(folder: Path) -> None:

@@ -257,7 +257,8 @@ def _events(device: WorkerUnderTest) -> None:
     device.change(device.stub.serviceChain, chain())
     frame = udp("10.0.0.1", 4712, "198.51.100.9", 9)  # of nobody before
     device.send(frame, 40)
-    batches: Any = device.stub.watchEvents(vnf.WatchEventsRequest(graphs=[GRAPH]), timeout=WAIT_S)
+    request = vnf.WatchEventsRequest(graphs=[GRAPH], follow=True)
+    batches: Any = device.stub.watchEvents(request, timeout=WAIT_S)
     told: list[vnf.Event] = []
     for batch in batches:
         told += (event for event in batch.events if event.packet.source_port == 4712)

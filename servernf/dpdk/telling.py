@@ -17,7 +17,8 @@ _EVENT = struct.Struct("=Q4I16s16s3Hh3B2sB2x")
 
 
 class ToldEvents(Events):
-    """Events that the C side has told; `turn` is held by who writes them."""
+    """Events that the C side has told; `turn` is held by who writes them, `catch_up` has what it
+    has told so far written."""
 
     def __init__(
         self,
@@ -25,9 +26,10 @@ class ToldEvents(Events):
         wall_clock: Callable[[], int],
         engine: NfEngine,
         turn: AbstractContextManager[object],
+        catch_up: Callable[[], object],
     ) -> None:
         super().__init__(clock, wall_clock)
-        self._engine, self._turn = engine, turn
+        self._engine, self._turn, self._catch_up = engine, turn, catch_up
 
     def take(self, told_as: int, said: bytes) -> None:
         """Enter an event; who calls holds the turn."""
@@ -38,6 +40,7 @@ class ToldEvents(Events):
             self.put(teller.name, teller.type_name, flow, words, self._wall_clock() - past_us)
 
     def settle(self) -> None:
+        self._catch_up()
         with self._turn:
             self._engine.refresh_events()
             super().settle()

@@ -56,7 +56,7 @@ class DpdkWorker(Worker):
         super().__init__(name, core_mac, clock, dial=dial)
         self.engine = engine
         self._noting = threading.Lock()
-        self._events = ToldEvents(clock, wall_us, engine, self._noting)
+        self._events = ToldEvents(clock, wall_us, engine, self._noting, self._take_notes)
         self.events = self._events  # pyrefly: ignore[bad-override-mutable-attribute]
         self.jobs = EngineJobs(live=live)
         self._engine_gates = EngineGates(core_mac, engine, clock, self.transfers)

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,37 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ROOT, command_line
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium")
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="chromium: not installed")
 WAIT_MS = 60_000
 """Only a failure takes so long."""
 expect.set_options(timeout=WAIT_MS)
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "orchestrator", *words]
-
-
-def run(*words: str, expect: int = 0) -> str:
-    done = subprocess.run(
-        command(*words),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=240,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout
-
-
-def told(*words: str, expect: int = 0) -> Any:
-    """What a command prints with --json."""
-    return json.loads(run(*words, "--json", expect=expect))
 
 
 @contextmanager
@@ -65,7 +41,7 @@ def folders() -> Iterator[Path]:
 def served(*words: str) -> Iterator[str]:
     """The address that `orchestrator ui WORDS` tells; Ctrl-C must end it."""
     process = subprocess.Popen(
-        command("ui", *words, "--listen", "127.0.0.1:0", "--json"),
+        command_line("ui", *words, "--listen", "127.0.0.1:0", "--json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

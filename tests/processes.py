@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+from commands import ROOT
 from support import eventually
 
 from orchestrator.deployment.journal import Deployed, now
@@ -29,7 +30,6 @@ from servernf.python.runtime.service import VnfService, serve
 from servernf.python.runtime.worker import Worker
 from servernf.wire.addresses import device_mac
 
-ROOT = Path(__file__).resolve().parents[1]
 BMV2 = shutil.which("simple_switch_grpc")
 
 
@@ -149,18 +149,3 @@ def processes(topology: Topology, kind: str, folder: Path) -> Generator[ProcessN
         yield network
     finally:
         network.close()
-
-
-def orchestrator(*words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, which ends with `expect` and without a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done

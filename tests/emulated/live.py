@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ROOT, orchestrator, orchestrator_json
 from support import eventually
 
 from orchestrator.clients.vnf import WorkerClient
@@ -26,7 +26,6 @@ from orchestrator.emulation.state import inventory_of, load_handle
 from orchestrator.errors import EnvironmentMissing, NetworkError, ServerError
 from orchestrator.targets import lookup
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAFFIC = ROOT / "mininet" / "traffic.py"
 FRAMES = Path(__file__).with_name("frames.py")
 CAMPUS_EDGE = ROOT / "examples" / "campus_edge" / "graph.json"
@@ -56,33 +55,6 @@ SWITCHES = [
 ]
 OWN_SWITCHES = [SWITCHES[0], SWITCHES[-1]]
 """Those that are this project's."""
-
-
-def command(*words: str) -> list[str]:
-    """The command line of `orchestrator WORDS`."""
-    installed = Path(sys.executable).with_name("orchestrator")
-    start = [str(installed)] if installed.exists() else [sys.executable, "-m", "orchestrator"]
-    return [*start, *words]
-
-
-def orchestrator(
-    *words: str, expect: int = 0, timeout: float = 240
-) -> subprocess.CompletedProcess[str]:
-    """Run `orchestrator WORDS`; its exit code must be `expect`, and no traceback is ever shown."""
-    done = subprocess.run(
-        command(*words), capture_output=True, text=True, timeout=timeout, check=False
-    )
-    shown = (
-        f"orchestrator {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-    )
-    assert "Traceback" not in done.stderr, shown
-    assert done.returncode == expect, shown
-    return done
-
-
-def orchestrator_json(*words: str) -> Any:
-    """What `orchestrator WORDS --json` prints."""
-    return json.loads(orchestrator(*words, "--json").stdout)
 
 
 def device_logs(most: int = 4000) -> str:

@@ -10,15 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live import (
-    CAMPUS_EDGE,
-    NEEDS_EMULATION,
-    SWITCHES,
-    Live,
-    network,
-    orchestrator,
-    orchestrator_json,
-)
+from commands import orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, Live, network
 
 pytestmark = NEEDS_EMULATION
 OUTSIDE = "198.51.100.13"

@@ -23,18 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import (
-    CAMPUS_EDGE,
-    NEEDS_EMULATION,
-    ROOT,
-    SWITCHES,
-    TRAFFIC,
-    Live,
-    command,
-    network,
-    orchestrator,
-    orchestrator_json,
-)
+from commands import ROOT, command_line, orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, TRAFFIC, Live, network
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
@@ -282,7 +272,7 @@ except TimeoutError:
 def test_a_trajectory_has_every_hop_in_order(campus: Campus) -> None:
     listening = subprocess.Popen(
         [
-            *command("samples", "--network", campus.name, "--json"),
+            *command_line("samples", "--network", campus.name, "--json"),
             *("--points", "6", "--count", "1", "--seconds", "20"),
         ],
         stdout=subprocess.PIPE,

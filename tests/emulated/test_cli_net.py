@@ -16,17 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from live import (
-    CAMPUS_EDGE,
-    NEEDS_EMULATION,
-    SWITCHES,
-    Live,
-    command,
-    network,
-    orchestrator,
-    orchestrator_json,
-    own_folders,
-)
+from commands import command_line, orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, Live, network, own_folders
 from support import eventually
 
 from orchestrator.clients.vnf import WorkerClient
@@ -133,7 +124,7 @@ def test_wrong_words(folder: Path, words: tuple[str, ...], code: int, said: str)
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 0.8])
 def test_interrupted_net_up_leaves_nothing(folder: Path, seconds: float) -> None:
     """Ctrl-C reaches the whole foreground group, whatever `net up` is doing."""
-    words = command("net", "up", "leaf-spine", "--switch", "softswitch", "--name", "cli")
+    words = command_line("net", "up", "leaf-spine", "--switch", "softswitch", "--name", "cli")
     up = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -190,7 +181,7 @@ def test_interrupted_deploy_is_rolled_back(leaf_spine: Live) -> None:
 
 def _interrupted(live: Live) -> None:
     """Start a deploy, and interrupt it once a worker has functions."""
-    words = command("deploy", str(CAMPUS_EDGE), "--network", live.name)
+    words = command_line("deploy", str(CAMPUS_EDGE), "--network", live.name)
     deploy = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from live import NEEDS_EMULATION, ROOT, orchestrator_json, own_folders
+from commands import ROOT, orchestrator_json
+from live import NEEDS_EMULATION, own_folders
 
 
 @pytest.mark.slow

@@ -14,17 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from live import (
-    FIREWALL,
-    NEEDS_EMULATION,
-    OWN_SWITCHES,
-    Live,
-    command,
-    guard_graph,
-    network,
-    orchestrator,
-    orchestrator_json,
-)
+from commands import command_line, orchestrator, orchestrator_json
+from live import FIREWALL, NEEDS_EMULATION, OWN_SWITCHES, Live, guard_graph, network
 from support import eventually, json_lines
 
 from orchestrator.deployment.journal import Journal
@@ -111,7 +102,7 @@ def watching(live: Live) -> Generator[Watch]:
     out, folder = live.folder / "events", live.state.run_dir
     with out.open("w") as file:
         process = subprocess.Popen(
-            command("reconcile", live.name, "--watch", "--json"),
+            command_line("reconcile", live.name, "--watch", "--json"),
             stdout=file,
             stderr=subprocess.PIPE,
             text=True,

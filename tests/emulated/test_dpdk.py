@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import orchestrator_json
 from finsy.proto import p4i
-from live import NEEDS_DPDK, NEEDS_EMULATION, Live, network, orchestrator_json
+from live import NEEDS_DPDK, NEEDS_EMULATION, Live, network
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw

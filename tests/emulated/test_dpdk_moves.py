@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import NEEDS_DPDK, NEEDS_EMULATION, Live, network, orchestrator_json
+from commands import orchestrator_json
+from live import NEEDS_DPDK, NEEDS_EMULATION, Live, network
 from move_load import moving, open_flows
 from test_moves import GRAPH, core, is_whole
 from update_load import POOL, Load

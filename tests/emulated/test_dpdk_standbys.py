@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import NEEDS_DPDK, NEEDS_EMULATION, Live, network, orchestrator_json
+from commands import orchestrator_json
+from live import NEEDS_DPDK, NEEDS_EMULATION, Live, network
 from move_load import moving, open_flows
 from support import eventually
 from test_devices_die import watching

@@ -12,16 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import (
-    FIREWALL,
-    NEEDS_EMULATION,
-    OWN_SWITCHES,
-    Live,
-    guard_graph,
-    network,
-    orchestrator,
-    orchestrator_json,
-)
+from commands import orchestrator, orchestrator_json
+from live import FIREWALL, NEEDS_EMULATION, OWN_SWITCHES, Live, guard_graph, network
 from support import eventually
 
 from orchestrator.emulation import load_state

@@ -18,16 +18,9 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from commands import command_line, orchestrator
 from finsy.proto import p4r
-from live import (
-    CAMPUS_EDGE,
-    NEEDS_EMULATION,
-    SWITCHES,
-    Live,
-    command,
-    network,
-    orchestrator,
-)
+from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, Live, network
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.cli import main
@@ -122,7 +115,7 @@ def test_csv_watch_and_coverage(live: Live) -> None:
     assert rows[0].startswith("device,table,segment,match,action")
     assert len(rows) == 6
     watching = subprocess.Popen(
-        command(
+        command_line(
             *("tables", "leaf1", "classify.ipv4", "--json", "--network", "insp"),
             *("--watch", "--count", "2", "--interval", "2"),
         ),
@@ -217,7 +210,7 @@ def test_captures_are_nsh_to_tshark(live: Live) -> None:
     for place in (f"{nat}:edge_nat", "leaf1:h1"):
         file = live.folder / "c.pcapng"
         capturing = subprocess.Popen(
-            command(
+            command_line(
                 *("capture", place, "-o", str(file), "--network", "insp"),
                 *("--count", "2", "--seconds", "30"),
             ),
@@ -248,7 +241,7 @@ def test_captures_are_nsh_to_tshark(live: Live) -> None:
 @ONE_WILL_DO
 def test_metrics_and_top(live: Live) -> None:
     serving = subprocess.Popen(
-        command("metrics", "--listen", "127.0.0.1:0", "--network", "insp"),
+        command_line("metrics", "--listen", "127.0.0.1:0", "--network", "insp"),
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -305,7 +298,7 @@ def test_the_shell_reads_and_cannot_write(live: Live) -> None:
         "te.insert()\n"
     )
     done = subprocess.run(
-        command("shell", "leaf1", "--network", "insp"),
+        command_line("shell", "leaf1", "--network", "insp"),
         input=lines,
         capture_output=True,
         text=True,

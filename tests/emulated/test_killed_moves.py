@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import NEEDS_EMULATION, Live, network, orchestrator
+from commands import orchestrator
+from live import NEEDS_EMULATION, Live, network
 from move_load import moving, open_flows
 from support import eventually
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 
 import pytest
-from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator_json
+from commands import orchestrator_json
+from live import NEEDS_EMULATION, SWITCHES, Live, network
 from move_load import HALVES, SERVICE, Halves, balancing, divided, moving, open_flows
 from update_load import POOL, Load, Report
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from live import CAMPUS_EDGE, NEEDS_EMULATION, network, orchestrator, orchestrator_json
+from commands import orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, network
 from networks import with_nics
 
 from orchestrator.targets import lookup

@@ -19,15 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import (
-    NEEDS_EMULATION,
-    ROOT,
-    TRAFFIC,
-    command,
-    orchestrator,
-    orchestrator_json,
-    own_folders,
-)
+from commands import ROOT, command_line, orchestrator, orchestrator_json
+from live import NEEDS_EMULATION, TRAFFIC, own_folders
 from scapy.utils import rdpcap
 from support import eventually
 
@@ -292,7 +285,7 @@ def test_a_cut_link_is_routed_around(own: Own) -> None:
     orchestrator("deploy", str(own.folder / "graph.json"), "-n", "own")
     eventually(lambda: own.pings(1), what="ping h1 -> h3")
     used, other = _middle()
-    words = command("reconcile", "own", "--watch", "--interval", "1s", "--json")
+    words = command_line("reconcile", "own", "--watch", "--interval", "1s", "--json")
     log = own.folder / "watch.jsonl"
     with log.open("w") as out:
         watch = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT)
@@ -365,7 +358,7 @@ def _is_inspected(own: Own) -> None:
 def _is_traced(own: Own) -> None:
     """The host sends the packet itself; switches and the worker report it."""
     file = own.folder / "packet.pcapng"
-    words = command("trace", "--from", "h1", "--to", "h3:80", "--frame", str(file))
+    words = command_line("trace", "--from", "h1", "--to", "h3:80", "--frame", str(file))
     words += ["--seconds", "60", "-n", "own", "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tracing:
         assert tracing.stderr is not None

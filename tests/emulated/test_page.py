@@ -10,7 +10,8 @@ import re
 import signal
 
 import pytest
-from live import CAMPUS_EDGE, NEEDS_EMULATION, network, orchestrator, orchestrator_json
+from commands import orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, network
 from page_support import NEEDS_CHROMIUM, Screen, chromium, served
 from playwright.sync_api import expect
 

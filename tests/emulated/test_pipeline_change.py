@@ -10,15 +10,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from live import (
-    CAMPUS_EDGE,
-    NEEDS_EMULATION,
-    SWITCHES,
-    Live,
-    network,
-    orchestrator,
-    orchestrator_json,
-)
+from commands import orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, Live, network
 
 from orchestrator.targets.v1model import COMPILER
 

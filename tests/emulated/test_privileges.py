@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator
+from commands import orchestrator
+from live import NEEDS_EMULATION, SWITCHES, Live, network
 
 from orchestrator.emulation.commands import engine_of
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from live import NEEDS_EMULATION, SWITCHES, Live, chain_graph, network, orchestrator
+from commands import orchestrator
+from live import NEEDS_EMULATION, SWITCHES, Live, chain_graph, network
 
 from orchestrator.emulation import run_in_host
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from live import NEEDS_EMULATION, Live, network, orchestrator_json
+from commands import orchestrator_json
+from live import NEEDS_EMULATION, Live, network
 from move_load import moving, open_flows
 from support import eventually
 from test_devices_die import watching

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import NEEDS_EMULATION, SWITCHES, TRAFFIC, Live, chain_graph, network, orchestrator
+from commands import orchestrator
+from live import NEEDS_EMULATION, SWITCHES, TRAFFIC, Live, chain_graph, network
 
 from orchestrator.emulation import run_in_host, start_in_host
 

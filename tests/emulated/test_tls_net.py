@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 from certificates import Authority
-from live import (
-    CAMPUS_EDGE,
-    NEEDS_EMULATION,
-    ROOT,
-    SWITCHES,
-    orchestrator,
-    orchestrator_json,
-    own_folders,
-)
+from commands import ROOT, orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, own_folders
 
 from orchestrator.emulation import load_state
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from live import NEEDS_EMULATION, SWITCHES, Live, network, orchestrator, orchestrator_json
+from commands import orchestrator, orchestrator_json
+from live import NEEDS_EMULATION, SWITCHES, Live, network
 from update_load import POOL, Load, translating, write_version
 
 pytestmark = NEEDS_EMULATION

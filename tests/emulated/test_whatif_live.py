@@ -14,15 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from live import (
-    CAMPUS_EDGE,
-    NEEDS_EMULATION,
-    SWITCHES,
-    Live,
-    network,
-    orchestrator,
-    orchestrator_json,
-)
+from commands import orchestrator, orchestrator_json
+from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, Live, network
 
 from orchestrator.emulation import host_argv
 

@@ -16,17 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import (
-    FIREWALL,
-    NEEDS_EMULATION,
-    SWITCHES,
-    Live,
-    command,
-    guard_graph,
-    orchestrator,
-    orchestrator_json,
-    own_folders,
-)
+from commands import command_line, orchestrator, orchestrator_json
+from live import FIREWALL, NEEDS_EMULATION, SWITCHES, Live, guard_graph, own_folders
 from support import eventually
 
 from orchestrator.emulation import load_state, start_in_host
@@ -59,7 +50,7 @@ def agreed(folder: Path, graph: str, bundle: Path, *options: str) -> Path:
 @contextmanager
 def running(*words: str) -> Iterator[None]:
     """A command that goes on until SIGINT."""
-    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command_line(*words), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline()
@@ -73,7 +64,9 @@ def judged(live: Live, bundle: Path) -> dict[str, Any]:
     folder = live.folder
     words = ["verify", "check", str(folder / "log"), str(folder / "manifest.json"), "--json"]
     words += ["--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle), "--settle", "0"]
-    done = subprocess.run(command(*words), capture_output=True, text=True, check=False, timeout=240)
+    done = subprocess.run(
+        command_line(*words), capture_output=True, text=True, check=False, timeout=240
+    )
     told: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == bool(told["findings"]), done.stderr
     return told
@@ -120,7 +113,7 @@ def ends(live: Live, name: str) -> dict[str, Any]:
     """What `verify ends` says of both directions."""
     files = [str(live.folder / f"{name}-{host}") for host in ("h1", "h3")]
     done = subprocess.run(
-        command("verify", "ends", *files, "--settle", "0", "--json"),
+        command_line("verify", "ends", *files, "--settle", "0", "--json"),
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     return json.loads(done.stdout)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ROOT, orchestrator
 from finsy.proto import p4r
 from networks import topology
-from processes import ROOT, ProcessNetwork, orchestrator, processes
+from processes import ProcessNetwork, processes
 from support import eventually, json_lines
 
 from orchestrator.deployment.recovery import recover

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from page_support import NEEDS_CHROMIUM, ROOT, Screen, chromium, folders, run, served, told
+from commands import ROOT, orchestrator, orchestrator_json
+from page_support import NEEDS_CHROMIUM, Screen, chromium, folders, served
 from playwright.sync_api import expect
 
 pytestmark = [NEEDS_CHROMIUM, pytest.mark.slow]
@@ -21,7 +22,7 @@ GRAPH = ROOT / "examples" / "campus_edge" / "graph.json"
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "campus.bundle"
-    run("compile", str(GRAPH), "-o", str(path))
+    orchestrator("compile", str(GRAPH), "-o", str(path))
     return path
 
 
@@ -35,7 +36,7 @@ def screen(bundle: Path) -> Iterator[Screen]:
 
 
 def test_network(screen: Screen, bundle: Path) -> None:
-    page, shown = screen.show("network"), told("bundle", "show", str(bundle))
+    page, shown = screen.show("network"), orchestrator_json("bundle", "show", str(bundle))
     assert screen.drawn(".device") == [d["name"] for d in shown["devices"]]
     expect(page.locator("#health")).to_contain_text("as the bundle knows them")
     assert screen.rows() == [[n, str(us)] for n, us in shown["latency_us"].items()]
@@ -44,7 +45,7 @@ def test_network(screen: Screen, bundle: Path) -> None:
 
 
 def test_graph_and_the_plan_of_a_file(screen: Screen, bundle: Path) -> None:
-    page, shown = screen.show("graph"), told("bundle", "show", str(bundle))
+    page, shown = screen.show("graph"), orchestrator_json("bundle", "show", str(bundle))
     page.wait_for_selector("h3:has-text('The cut')")
     units = [story["unit"] for story in shown["stories"]]
     assert screen.drawn("node.switch, node.server") == units
@@ -61,7 +62,7 @@ def test_graph_and_the_plan_of_a_file(screen: Screen, bundle: Path) -> None:
 def test_tables(screen: Screen, bundle: Path) -> None:
     page = screen.show("tables?device=leaf1")
     page.wait_for_selector(".tabulator-row")
-    rows = told("bundle", "show", str(bundle), "--entries", "leaf1")["rows"]
+    rows = orchestrator_json("bundle", "show", str(bundle), "--entries", "leaf1")["rows"]
     expect(page.locator("#total")).to_contain_text(f"{len(rows):,} entries, as the bundle has them")
     page.select_option("#nf", "edge_acl")
     acl = [row for row in rows if row["nf"] == "edge_acl"]
@@ -76,7 +77,7 @@ def test_packet(screen: Screen, bundle: Path) -> None:
     page.select_option("#source", "")
     page.click("#explain")
     words = ("--packet", "tcp 10.0.1.11:40000 > 198.51.100.13:23", "--network-wide")
-    said = told("explain", "--bundle", str(bundle), *words)
+    said = orchestrator_json("explain", "--bundle", str(bundle), *words)
     expect(page.locator("#verdict")).to_have_text(said["verdict"])
     assert not said["delivered"]
     expect(page.locator("#trace")).to_be_disabled()
@@ -87,7 +88,7 @@ def test_what_if(screen: Screen) -> None:
     page = screen.show("whatif")
     page.fill("#fail", "server1")
     page.click("#run")
-    said = told("whatif", str(GRAPH), "-t", "leaf-spine", "--fail", "node:server1")
+    said = orchestrator_json("whatif", str(GRAPH), "-t", "leaf-spine", "--fail", "node:server1")
     now, then = said["scenarios"]
     page.locator("td", has_text=then["scenario"]).first.wait_for()
     assert [row[0] for row in screen.rows()] == [now["scenario"], then["scenario"]]

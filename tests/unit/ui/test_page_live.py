@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import ROOT, orchestrator, orchestrator_json
 from networks import topology
-from page_support import NEEDS_CHROMIUM, ROOT, Screen, chromium, folders, run, served, told
+from page_support import NEEDS_CHROMIUM, Screen, chromium, folders, served
 from playwright.sync_api import expect
 from processes import ProcessNetwork, processes
 from support import eventually
@@ -41,7 +42,9 @@ def test_a_switch_that_dies_is_shown_and_its_graph_deployed(network: ProcessNetw
         page = screen.show("graph")
         page.locator("#deploy").click()
         page.get_by_text("branch_office is deployed on").wait_for()
-        assert [g["name"] for g in told("status", "-n", name)["graphs"]] == ["branch_office"]
+        assert [g["name"] for g in orchestrator_json("status", "-n", name)["graphs"]] == [
+            "branch_office"
+        ]
         page = screen.show("network")
         expect(page.locator("#news")).to_contain_text("graph branch_office is deployed")
         page.get_by_text("devices up").wait_for()
@@ -54,7 +57,7 @@ def test_a_switch_that_dies_is_shown_and_its_graph_deployed(network: ProcessNetw
         expect(page.locator("#news")).to_contain_text("switch switch1 is down")
         (state,) = screen.drawn("node.switch", "label")
         assert state == "✕ switch1\ndown"
-        down = told("status", "-n", name)
+        down = orchestrator_json("status", "-n", name)
         assert not next(d for d in down["devices"] if d["name"] == "switch1")["answers"]
         switch.process = switch._start()
         page.wait_for_selector("#health .state.up")
@@ -66,7 +69,7 @@ def test_a_switch_that_dies_is_shown_and_its_graph_deployed(network: ProcessNetw
 
 def test_conditions_come_as_the_status_has_them(network: ProcessNetwork) -> None:
     """Not later than a second behind what `status` sees: told by the feed's own clock."""
-    run("undeploy", "branch_office", "-n", network.live.name) if told(
+    orchestrator("undeploy", "branch_office", "-n", network.live.name) if orchestrator_json(
         "status", "-n", network.live.name
     )["graphs"] else None
     said: list[tuple[float, str]] = []

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from certificates import Authority
-from page_support import ROOT, folders, run, served, told
+from commands import ROOT, orchestrator, orchestrator_json
+from page_support import folders, served
 
 from orchestrator.cli.page import page
 from orchestrator.errors import EnvironmentMissing, InputError
@@ -58,7 +59,7 @@ class Asker:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "branch.bundle"
-    run("compile", str(GRAPH), "-o", str(path))
+    orchestrator("compile", str(GRAPH), "-o", str(path))
     return path
 
 
@@ -115,9 +116,9 @@ def test_browsers_are_told_to_load_nothing_else(asker: Asker) -> None:
 
 @pytest.mark.slow
 def test_it_tells_what_the_commands_tell(asker: Asker, bundle: Path) -> None:
-    shown = told("bundle", "show", str(bundle))
+    shown = orchestrator_json("bundle", "show", str(bundle))
     assert json.loads(asker("/api/graphs")[1])["graphs"] == [shown]
-    entries = told("bundle", "show", str(bundle), "--entries", "leaf1")["rows"]
+    entries = orchestrator_json("bundle", "show", str(bundle), "--entries", "leaf1")["rows"]
     page = json.loads(asker("/api/entries", {"device": "leaf1", "limit": 1000})[1])
     alike = ("table", "priority", "action", "nf", "rule")
     assert sorted(str([r[k] for k in alike]) for r in page["rows"]) == sorted(
@@ -126,7 +127,7 @@ def test_it_tells_what_the_commands_tell(asker: Asker, bundle: Path) -> None:
     question = {"source": "h1", "target": "h3:80", "why_not": "h3"}
     words = ("--from", "h1", "--to", "h3:80", "--network-wide", "--why-not", "h3")
     answered = json.loads(asker("/api/explain", question)[1])
-    assert answered == told("explain", "--bundle", str(bundle), *words)
+    assert answered == orchestrator_json("explain", "--bundle", str(bundle), *words)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from orchestrator.compile import Compiled, CompileRequest, compile_graph
 from orchestrator.deployment.apply import apply_bundle
 from orchestrator.deployment.execution import Executor
 from orchestrator.deployment.planning import Version, plan
+from orchestrator.deployment.savepoint import restore, save
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.plan import Core
 from orchestrator.placement.running import Moving
@@ -138,6 +139,7 @@ class Provider:
             lambda: EPOCH_US + self.network.now_us,
             self.log.append,
             boot=self.random.getrandbits(64),
+            overlap_us=self.manifest.epochs.overlap_seconds * 1_000_000,
         )
         for worker in self.workers():
             worker.record_to(self._take)
@@ -224,6 +226,13 @@ class Provider:
                 driver.configure("campus", program.nfs, None)
                 for chain in program.chains:
                     driver.service_chain("campus", chain)
+        self._told = None
+        self._watch()
+
+    def reload(self, name: str) -> None:
+        """A switch is started again, and the controller repairs it; its boots are a second apart."""
+        self.skip(1)
+        restore(self.network.switches[name], save(self.network.switches[name]))
         self._told = None
         self._watch()
 

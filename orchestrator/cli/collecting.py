@@ -107,6 +107,7 @@ def collect(options: CollectOptions) -> None:
             lambda: time.time_ns() // 1000,
             outbox.take,
             boot=time.time_ns(),
+            overlap_us=agreed.epochs.overlap_seconds * 1_000_000,
             headers=agreed.headers,
         )
         say(
@@ -114,11 +115,11 @@ def collect(options: CollectOptions) -> None:
                 {"ready": True, "interface": options.interface, "switches": list(switches.names)}
             )
         )
-        lost = run(port, switches.mac, made, outbox, lambda: bool(ending))
+        run(port, switches.mac, made, outbox, lambda: bool(ending))
     told = {
         "shipped": outbox.shipped,
         "refused": dict(made.refused),
-        "lost": lost + outbox.forgotten,
+        "lost": sum(made.lost.values()),
     }
     if outbox.last_error:
         warn(outbox.last_error)

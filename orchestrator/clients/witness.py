@@ -2,11 +2,13 @@
 
 What is written are two entries a graph: the keys of the epochs (`witness.epochs`), and whom records go
 to and by what key they are known (`record.collectors`). Nobody else writes them, and no deployment knows
-them.
+them. The second one says of itself which boot and which epoch's key it has, since parameters are shown
+to nobody: so whoever comes later, in another process, changes the key and leaves the boot.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -24,6 +26,7 @@ OWNER = "witness"
 """What entries say whose they are."""
 ROLE = "cle"
 """The P4Runtime role (5) in which they are written, a graph's with its name, beside the controller's."""
+_KEYED = re.compile(r"boot (\d{1,10}) epoch (\d{1,10})")
 
 
 class SwitchSession(Protocol):
@@ -39,9 +42,9 @@ class SwitchSession(Protocol):
 class SwitchWitness:
     """A switch, as one that takes epochs, while the context is open.
 
-    `collector` is the MAC that records go to. `key` is that of the switch's records since a boot: the
-    time (`clock`, s since 1970) when the switch was found without the entry, since it, or its pipeline,
-    had started.
+    `collector` is the MAC that records go to. `key` is that of the switch's records by boot and epoch: a
+    boot is the time (`clock`, s since 1970) when the switch was found without the entry, since it, or
+    its pipeline, had started; the epoch is the newest one that is told.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class SwitchWitness:
         session: AbstractContextManager[SwitchSession],
         graph_id: int,
         collector: int,
-        key: Callable[[int], tuple[int, int]],
+        key: Callable[[int, int], tuple[int, int]],
         clock: Callable[[], float],
     ) -> None:
         self.name = name
@@ -81,15 +84,27 @@ class SwitchWitness:
             for entity in filter(None, there.values()):
                 updates.append(p4r.Update(type=p4r.Update.DELETE, entity=entity))
         else:
-            if there[COLLECTORS] is None:
-                boot = int(self._clock())
-                key0, key1 = self._key(boot)
-                told = {"collector": self._collector, "boot": boot, "key0": key0, "key1": key1}
-                updates.append(self._update(schema, COLLECTORS, "record.tell", told))
             action, params = _watch(witness.epochs)
-            change = there[EPOCHS] is not None
-            updates.append(self._update(schema, EPOCHS, action, params, change=change))
+            old = there[EPOCHS]
+            updates.append(self._update(schema, EPOCHS, action, params, change=old is not None))
+            if (entry := self._keyed(schema, there[COLLECTORS], witness)) is not None:
+                # Whom to tell is known before anything is watched; a key follows its epoch.
+                updates.insert(len(updates) if there[COLLECTORS] else 0, entry)
         switch.write(updates, batch=1)
+
+    def _keyed(self, schema: Schema, old: p4r.Entity | None, witness: Witness) -> p4r.Update | None:
+        """Whom to tell, by the newest epoch's key; None: the switch knows."""
+        epoch = witness.epochs[-1].number
+        said = None if old is None else _KEYED.fullmatch(schema.decode(old.table_entry)[1].origin)
+        boot = int(self._clock()) if said is None else int(said[1])
+        if said is not None and int(said[2]) == epoch:
+            return None
+        key0, key1 = self._key(boot, epoch)
+        told = {"collector": self._collector, "boot": boot, "key0": key0, "key1": key1}
+        origin = f"boot {boot} epoch {epoch}"
+        return self._update(
+            schema, COLLECTORS, "record.tell", told, change=old is not None, origin=origin
+        )
 
     def _found(self, switch: SwitchSession, schema: Schema, table: str) -> p4r.Entity | None:
         wanted = p4r.Entity()
@@ -107,8 +122,9 @@ class SwitchWitness:
         params: Mapping[str, int],
         *,
         change: bool = False,
+        origin: str = "",
     ) -> p4r.Update:
-        entry = TableEntry(table, self._keys, action, tuple(params.items()), 0, OWNER)
+        entry = TableEntry(table, self._keys, action, tuple(params.items()), 0, origin)
         return p4r.Update(
             type=p4r.Update.MODIFY if change else p4r.Update.INSERT,
             entity=p4r.Entity(table_entry=schema.encode(entry, OWNER)),

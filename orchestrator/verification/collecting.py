@@ -87,8 +87,9 @@ def collect(
     collector: Collector,
     outbox: Outbox,
     ended: Callable[[], bool],
-) -> int:
-    """Take what comes for a MAC until `ended`; how many frames the socket's queue had no room for."""
+) -> None:
+    """Take what comes for a MAC until `ended`; what the socket's queue or the outbox had no room for is
+    told as lost."""
     wanted = mac.to_bytes(6, "big")
     port.setblocking(False)
     overflowed(port)
@@ -101,8 +102,14 @@ def collect(
                 break
             if frame[:6] == wanted:
                 collector.take(frame)
+        _count(port, collector, outbox)
         collector.settle()
         outbox.send()
+    _count(port, collector, outbox)
     collector.settle(ended=True)
     outbox.send()
-    return overflowed(port)
+
+
+def _count(port: socket.socket, collector: Collector, outbox: Outbox) -> None:
+    collector.lost["socket"] += overflowed(port)
+    collector.lost["outbox"] = outbox.forgotten

@@ -111,10 +111,11 @@ def epoch_of(key: bytes, graph: str, number: int, rate: float, flows: float = 0.
     return Epoch(number, *keys, *(min(round(r * (1 << 32)), 1 << 32) for r in (rate, flows)))
 
 
-def report_key(key: bytes, graph: str, point: str, boot: int) -> tuple[int, int]:
-    """By which a switch's reports of a graph are known, since a boot (`servernf.wire.reports`)."""
-    said = _REPORTS + graph.encode() + b"\0" + point.encode() + b"\0" + boot.to_bytes(8, "big")
-    made = hmac.digest(key, said, "sha256")
+def report_key(key: bytes, graph: str, point: str, boot: int, epoch: int) -> tuple[int, int]:
+    """By which a switch's reports of a graph are known, since a boot, from an epoch on
+    (`servernf.wire.reports`)."""
+    said = _REPORTS + graph.encode() + b"\0" + point.encode() + b"\0"
+    made = hmac.digest(key, said + boot.to_bytes(8, "big") + epoch.to_bytes(8, "big"), "sha256")
     return int.from_bytes(made[:4], "big"), int.from_bytes(made[4:8], "big")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from finsy.proto import p4r
 from provider import EPOCH_US, KEY, LOSS_BOUND, Cheat, Provider, meant
 
 from orchestrator.errors import InputError
@@ -24,6 +25,7 @@ from orchestrator.verification.cle.intake import Intake
 from orchestrator.verification.cle.running import log_folder
 from orchestrator.verification.cle.seals import Head
 from orchestrator.verification.cle.segments import Log
+from orchestrator.verification.collector import COLLECTOR, KEYED
 from orchestrator.verification.keys import public_text
 from orchestrator.verification.statistics import (
     FAMILY_WISE,
@@ -44,6 +46,8 @@ SHARE = 0.1
 """Of packets, on which cheats of single packets are."""
 WORKERS = ("server1.1", "server1.2")
 SERVER = tuple(map(point_id, WORKERS))
+LEAF2, SPINE1 = 2, 3
+"""Numbers of switches."""
 QUESTIONS = 16
 """Of a judgement at most, among which the level is dealt."""
 SEEN = packets_until_seen(SHARE, RATE)
@@ -85,6 +89,19 @@ def rechained(*nfs: tuple[str, str]) -> Callable[[Provider], None]:
     return act
 
 
+def astray(provider: Provider) -> None:
+    """Another controller has leaf1 send on what is for leaf2 to a spine."""
+    switch = provider.network.switches["leaf1"]
+    assert switch.schema is not None
+    right, wrong = ("mac", device_mac(LEAF2)), ("mac", device_mac(SPINE1))
+    changed = [
+        entry._replace(params=tuple(wrong if param == right else param for param in entry.params))
+        for entry in (found.entry for found in switch.entries())
+        if right in entry.params
+    ]
+    switch.write(switch.schema.updates(changed, "campus", p4r.Update.MODIFY))
+
+
 def cheaper(provider: Provider) -> None:
     """The intrusion detection runs without its signatures."""
     for worker in provider.workers():
@@ -118,6 +135,14 @@ def on_link(
 
 def other_core(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
     return ((frame[:5] + bytes((3 - frame[5],)) + frame[6:], 0),)
+
+
+def past_leaf1(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
+    """What is for leaf1 goes on at once to leaf2, with the tag that leaf1 would have given it."""
+    decoded = nsh.decode(frame)
+    assert decoded is not None
+    tag = replace(decoded[0], dst_mac=device_mac(LEAF2), si=decoded[0].si - 1)
+    return ((nsh.encode(tag, decoded[1]), 0),)
 
 
 def advertised(frame: bytes, chance: random.Random) -> Iterable[tuple[bytes, int]]:
@@ -213,6 +238,25 @@ def restarted(seed: int) -> Cheat:
     return Cheat(log=log, script={TOLD // 2: restart})
 
 
+def reloaded(seed: int) -> Cheat:
+    """So does a switch, whose records are those of its boots."""
+
+    def log(told: list[bytes]) -> list[bytes]:
+        mine = [r for r in map(records.read, told) if r.point == point_id("leaf1")]
+        first = min(r.boot for r in mine)
+        numbers = [r.sequence for r in mine if r.boot == first]
+        keep = numbers[len(numbers) // 2]
+        hidden = {(r.boot, r.sequence) for r in mine if r.boot == first and r.sequence > keep}
+        return [
+            data
+            for data in told
+            if (r := records.read(data)).point != point_id("leaf1")
+            or (r.boot, r.sequence) not in hidden
+        ]
+
+    return Cheat(log=log, script={TOLD: lambda provider: provider.reload("leaf1")})
+
+
 def backdated(seed: int) -> Cheat:
     """Records of the first packets are made up later, with the times that they should have had; the
     numbers are in order."""
@@ -232,6 +276,10 @@ def backdated(seed: int) -> Cheat:
         ]
 
     return Cheat(log=log, script={SEEN: lambda provider: provider.skip(3)})
+
+
+AFTER = packets_until_seen(1 / len(SERVER), RATE)
+"""Packets until a worker has told of one more: only behind that is a record a late one."""
 
 
 CASES = {
@@ -281,7 +329,15 @@ CASES = {
     "a switch's report shows another packet": Case(
         on_link("leaf1", "server1", rewritten, reports=True), SEEN, "was changed on its way"
     ),
-    "backdated": Case(backdated, SEEN + 10, "with an earlier time"),
+    "a switch is left out": Case(
+        on_link("server1", "leaf1", past_leaf1), TOLD, "leaf1 did not report packets that later"
+    ),
+    "a switch sends astray": Case(at_start(astray), SEEN, "to a device that is not meant to"),
+    "dropped between switches": Case(
+        on_link("leaf1", "spine1", lambda frame, chance: ()), TOLD, "packets vanish"
+    ),
+    "a switch restarted to hide": Case(reloaded, 2 * TOLD, "that never came in"),
+    "backdated": Case(backdated, SEEN + AFTER, "with an earlier time"),
     "restarted to hide": Case(restarted, 2 * TOLD, "did not report packets that later"),
 }
 
@@ -293,7 +349,8 @@ def told(case: Case, seed: int) -> bool:
 
 
 def honest(seed: int) -> Provider:
-    """Loss, skew, updates, buckets that move, new keys in the middle of traffic, a restart."""
+    """Loss, skew, updates, buckets that move, new keys in the middle of traffic, restarts of a worker
+    and of a switch."""
     provider = Provider(seed, rate=RATE, loss=0.001)
     provider.run(100)
     provider.update()
@@ -306,6 +363,8 @@ def honest(seed: int) -> Provider:
     provider.run(50)
     provider.skip(2.0)
     provider.run(100)
+    provider.reload("leaf2")
+    provider.run(50)
     return provider
 
 
@@ -322,6 +381,9 @@ def test_an_honest_one_raises_no_alarm() -> None:
     assert judged.packets > 250
     epochs = {records.read(data).epoch for data in provider.log}
     assert epochs >= {1, 2}
+    told = [r.event() for r in map(records.read, provider.log) if r.point == COLLECTOR]
+    keyed = {(one["switch"], one["epoch"]) for one in told if one["event"] == KEYED}
+    assert {(name, number) for name in ("leaf1", "leaf2") for number in (1, 2)} <= keyed
 
 
 def test_a_version_that_nobody_has_agreed_to_is_told() -> None:

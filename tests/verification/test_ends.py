@@ -126,7 +126,18 @@ def last_mile(one: str, other: str, frame: bytes, now: int) -> Iterable[tuple[by
 
 UNFAIR, COMMON = 0.3, 0.03
 """What is lost of packets that points do not watch, and of all: the ids refuses some."""
-UNTIL_UNFAIR = packets_until_unfair(UNFAIR, COMMON, WATCHED, RATE, FAMILY_WISE / 4)
+EACH = FAMILY_WISE / 4
+"""Of the four questions that are asked of taps beside records."""
+UNTIL_UNFAIR = packets_until_unfair(UNFAIR, COMMON, WATCHED, RATE, EACH)
+UNTOLD = packets_until_told(1 - WATCHED / 2, 1 - WATCHED * (1 - BOUND), RATE, EACH)
+"""Until half of the entries are too few."""
+
+
+def of_watched(share: float) -> int:
+    """Packets until a share of those is told that points watch and taps see."""
+    return packets_until_told(share, BOUND, RATE * WATCHED, EACH)
+
+
 CHEATS = {
     "better service": (
         lambda seed: favouring(seed, UNFAIR),
@@ -135,15 +146,19 @@ CHEATS = {
     ),
     "entries withheld": (
         lambda seed: withheld({*RecordKind} - {RecordKind.EVENT}, 2),
-        1200,
+        UNTOLD,
         "were to be told",
     ),
     "outputs withheld": (
         lambda seed: withheld({RecordKind.EXIT}, 3),
-        300,
+        of_watched(1 / 3),
         "whose output nobody told",
     ),
-    "lost behind the last output": (lambda seed: Cheat(link=last_mile), 300, "did not come"),
+    "lost behind the last output": (
+        lambda seed: Cheat(link=last_mile),
+        of_watched(1 / 5),
+        "did not come",
+    ),
 }
 
 

@@ -239,23 +239,27 @@ def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
             status = stub.getStatus(vnf_pb2.StatusRequest(), timeout=60)
             assert list(status.witnessed_graphs) == ["campus"]
             told.append(str(status))
+    secrets = [epoch.key0, epoch.key1]
     boots: list[int] = []
 
-    def known(point: str, boot: int) -> tuple[int, int]:
+    def known(point: str, boot: int, number: int) -> tuple[int, int]:
         boots.append(boot)
-        return keys.report_key(KEY, "campus", point, boot)
+        key = keys.report_key(KEY, "campus", point, boot, number)
+        secrets.extend(key)
+        return key
 
     witness = Witness((epoch,))
-    secrets = [epoch.key0, epoch.key1]
+    later = Witness((epoch, keys.epoch_of(KEY, "campus", 2, RATE)))
+    secrets += [later.epochs[1].key0, later.epochs[1].key1]
     for name, found in inventory.pipelines.items():
         session = SwitchClient(name, found.address, found.device_id, role=ROLE)
         with SwitchWitness(
             name, session, result().bundle.graph_id, 1, partial(known, name), time.time
         ) as point:
-            point.set_witness("campus", witness)
-            point.set_witness("campus", witness)
-        (boot,) = boots
-        secrets += keys.report_key(KEY, "campus", name, boot)
+            for said in (witness, witness, later, later):
+                point.set_witness("campus", said)
+        first, second = boots
+        assert first == second, "another epoch has another key, and the boot goes on"
         boots.clear()
     everything = p4r.Entity(table_entry=p4r.TableEntry())
     # As a controller reads a switch, to keep what is there for a while.

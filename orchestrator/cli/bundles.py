@@ -1,7 +1,8 @@
-"""`orchestrator bundle`: what a compiled bundle holds, in words."""
+"""`orchestrator bundle`: what a compiled bundle holds, in words, and what is deployed as a bundle."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +10,22 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from orchestrator.bundle.codec import Packed, read
+from orchestrator.bundle.codec import Packed, dump, read
 from orchestrator.cli.access import with_trust
+from orchestrator.cli.networks import find_network
+from orchestrator.cli.options import NetworkName
 from orchestrator.cli.output import Json, print_json, print_table, say
 from orchestrator.cli.stories import print_entries
 from orchestrator.clients.words import NO_PORTS
 from orchestrator.errors import InputError, unknown
+from orchestrator.files import write_whole
 from orchestrator.model.plan import Core
 from orchestrator.observation.ports import port_names
 from orchestrator.presenters.bundles import bundle_json, entries_of, rows_of
 
-bundle_app = typer.Typer(help="Look into compiled bundles.", no_args_is_help=True)
+bundle_app = typer.Typer(
+    help="Look into compiled bundles, and save deployed ones.", no_args_is_help=True
+)
 
 File = Annotated[Path, typer.Argument(help="A bundle (compile -o).")]
 
@@ -27,6 +33,10 @@ File = Annotated[Path, typer.Argument(help="A bundle (compile -o).")]
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     with_trust(bundle_app, "show")
+    bundle_app.command(
+        "save",
+        epilog="Example: orchestrator bundle save campus -o campus-2.bundle --network leaf-spine",
+    )(save)
     app.add_typer(bundle_app, name="bundle")
 
 
@@ -84,6 +94,29 @@ def show(
         ("element", "runs on", "block", "entries#", "why"),
         ((s.unit, s.device, s.slot or "NF", s.entries or "", s.why) for s in bundle.stories),
     )
+
+
+def save(
+    graph: Annotated[str, typer.Argument(help="A deployed graph.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    network: NetworkName = "",
+    as_json: Json = False,
+) -> None:
+    """Write what is deployed of a graph as a bundle, with its numbers: after an update or a move, too.
+
+    It is what `verify check` and `verify cle archive` need of each version.
+    """
+    live = find_network(network)
+    deployed = live.journal.deployed()
+    if graph not in deployed:
+        raise InputError(unknown("deployed graph", graph, tuple(deployed)))
+    data = dump(deployed[graph].bundle, topology=live.topology)
+    write_whole(output, data)
+    digest = hashlib.sha256(data).hexdigest()
+    if as_json:
+        print_json({"graph": graph, "bundle": str(output), "sha256": digest})
+    else:
+        say(f"{output}: {graph} as deployed at {deployed[graph].deployed_at}, SHA-256 {digest}")
 
 
 def _signed(packed: Packed) -> str:

@@ -154,7 +154,7 @@ COMMANDS: Mapping[str, Entry] = {
         "Keep placement off devices or cores, and have what runs there run elsewhere, with its state.",
     ),
     "graph": NamedCommand("graphs", "Check service graphs, print their JSON Schema."),
-    "bundle": NamedCommand("bundles", "Look into compiled bundles."),
+    "bundle": NamedCommand("bundles", "Look into compiled bundles, and save deployed ones."),
     "import": NamedCommand("importing", "Turn files of other projects into ours."),
     "net": CommandGroup(
         "Networks: run a topology (Mininet), or attach one that runs already.", NET

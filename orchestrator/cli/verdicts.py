@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.bundle.codec import read as read_bundle
+from orchestrator.cli.options import takes
 from orchestrator.cli.output import Json, print_json, print_table, say, warn
 from orchestrator.cli.verify import digest_of, public_of
 from orchestrator.errors import InputError
@@ -55,44 +57,58 @@ def register(app: typer.Typer) -> None:
     )(check)
 
 
-def trajectories_command(
-    folder: Folder,
-    cle: CleKey,
-    bundle: Bundles = None,
-    topology: TopologyName = "leaf-spine",
-    label: Annotated[str, typer.Option(help="Only of this label (0x12ab34cd).")] = "",
-    drops: Annotated[bool, typer.Option("--drops", help="Only what was dropped.")] = False,
+@dataclass(frozen=True, slots=True)
+class TrajectoryOptions:
+    """What `verify trajectories` was asked for."""
+
+    folder: Folder
+    cle: CleKey
+    bundle: Bundles = None
+    topology: TopologyName = "leaf-spine"
+    label: Annotated[str, typer.Option(help="Only of this label (0x12ab34cd).")] = ""
+    flow: Annotated[str, typer.Option(help="Only of this flow, by its hash (0x1a2b).")] = ""
+    drops: Annotated[bool, typer.Option("--drops", help="Only what was dropped.")] = False
     incomplete: Annotated[
         bool, typer.Option("--incomplete", help="Only those whose begin or end nobody told.")
-    ] = False,
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
-    as_json: Json = False,
-) -> None:
+    ] = False
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20
+    as_json: Json = False
+
+    def wanted(self, ways: Iterable[Trajectory]) -> list[Trajectory]:
+        """Those that were asked for."""
+        label, flow = _number("--label", self.label), _number("--flow", self.flow)
+        return [
+            way
+            for way in ways
+            if (label is None or way.packet[0] == label)
+            and (flow is None or way.flow == flow)
+            and (not self.drops or way.drops)
+            and (not self.incomplete or not way.complete)
+        ]
+
+
+@takes(TrajectoryOptions)
+def trajectories_command(options: TrajectoryOptions) -> None:
     """The ways of watched packets, as the points told them, in the order of the chain.
 
     Between two points a time is an interval, since nobody sets their clocks alike; both ways to a point
     and back together are known to a few us.
     """
-    wanted = _label(label)
-    meant = _intended(_bundles(folder, bundle), topology)
-    ways = trajectories(told(folder, public_of(cle)).records)
+    meant = _intended(_bundles(options.folder, options.bundle), options.topology)
+    ways = trajectories(told(options.folder, public_of(options.cle)).records)
     clocks = Clocks(ways)
-    shown = [
-        t
-        for t in ways
-        if (wanted is None or t.packet[0] == wanted)
-        and (not drops or t.drops)
-        and (not incomplete or not t.complete)
-    ]
-    if as_json:
-        print_json([_json(t, meant, clocks) for t in shown[:limit]])
+    wanted = options.wanted(ways)
+    shown = wanted[: options.limit]
+    if options.as_json:
+        print_json([_json(way, meant, clocks) for way in shown])
         return
-    for trajectory in shown[:limit]:
-        for line in picture(trajectory, meant, steps(trajectory, clocks)):
+    for way in shown:
+        for line in picture(way, meant, steps(way, clocks)):
             say(line)
-        for point, ways_us in sandwiches(trajectory):
+        for point, ways_us in sandwiches(way):
             say(f"  to {meant.name(point)} and back: {ways_us}")
-    say(f"{len(shown)} trajectories" + (f", the first {limit}" if len(shown) > limit else ""))
+    rest = f", the first {options.limit}" if len(wanted) > len(shown) else ""
+    say(f"{len(wanted)} trajectories{rest}")
 
 
 def check(
@@ -181,16 +197,17 @@ def _intended(paths: Sequence[Path], topology: str, graph: str = "") -> Intended
     return intended(read_bundles, resolve_topology(topology))
 
 
-def _label(text: str) -> int | None:
+def _number(option: str, text: str) -> int | None:
     try:
         return int(text, 0) if text else None
     except ValueError:
-        raise InputError(f"--label {text}: a number like 0x12ab34cd is expected") from None
+        raise InputError(f"{option} {text}: a number like 0x1a2b is expected") from None
 
 
 def _json(trajectory: Trajectory, meant: Intended, clocks: Clocks) -> dict[str, object]:
     return {
         "label": f"{trajectory.packet[0]:#010x}",
+        "flow": f"{trajectory.flow:#06x}",
         "ingress_us": trajectory.packet[1],
         "complete": trajectory.complete,
         "sandwiches": [

@@ -21,8 +21,10 @@ from orchestrator.errors import InputError
 from orchestrator.files import read_small
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
+from orchestrator.model.manifest import COLLECTORS
 from orchestrator.model.plan import Core
 from orchestrator.nfs.files import explain, located
+from orchestrator.targets.pipelines import capability_for
 from orchestrator.units import Name, parse_name
 from orchestrator.verification.keys import epoch_of, public_text, signed_by
 from servernf.wire.witness import Epoch, Witness
@@ -180,14 +182,14 @@ def new(
     switches: bool = False,
 ) -> Signed:
     """A manifest of a compiled graph with what is usual; it is edited, then signed. `switches`: those
-    that the graph has entries on are points, too."""
+    that the graph has entries on and whose pipelines make records are points, too."""
     first = datetime.now(UTC).replace(microsecond=0)
     manifest = VerificationManifest(
         format=FORMAT,
         graph=graph.name,
         roles=roles,
         nfs=tuple(graph.nfs),
-        points=(*points_of(bundle), *(sorted(bundle.programs) if switches else ())),
+        points=(*points_of(bundle), *(sorted(reporting(bundle)) if switches else ())),
         epochs=Epochs(first=first, seconds=3600, overlap_seconds=60),
         sampling=sampling,
         references=references,
@@ -198,6 +200,13 @@ def new(
 def points_of(bundle: Bundle) -> tuple[str, ...]:
     """The points that a bundle's packets come to: its workers."""
     return tuple(sorted(str(Core(w.server, w.core)) for w in bundle.workers))
+
+
+def reporting(bundle: Bundle) -> frozenset[str]:
+    """Switches of a bundle whose pipelines can tell a CLE of packets."""
+    return frozenset(
+        name for name in bundle.programs if capability_for(bundle, name).table_sizes.get(COLLECTORS)
+    )
 
 
 def read(path: Path) -> Signed:
@@ -286,6 +295,9 @@ def _against_bundle(manifest: VerificationManifest, bundle: Bundle, digest: str)
         yield f"points: the bundle has nothing on '{name}' (it has: {', '.join(sorted(names))})"
     for name in sorted(set(points) - set(manifest.points)):
         yield f"points: '{name}' of the bundle is missing"
+    for name in sorted((set(manifest.points) & set(bundle.programs)) - reporting(bundle)):
+        pipeline, target = bundle.pipeline_of[name]
+        yield f"points: '{name}' cannot report: pipeline {pipeline} on {target} has no {COLLECTORS}"
     if digest and digest != manifest.references.bundle:
         yield f"references.bundle: {manifest.references.bundle}, but the file's is {digest}"
 

@@ -32,6 +32,11 @@ class Trajectory:
         return sum(record.kind is RecordKind.ENTRY for record in self.records)
 
     @property
+    def flow(self) -> int:
+        """The hash of its flow, as its ingress switch has made it."""
+        return self.records[0].flow
+
+    @property
     def drops(self) -> tuple[Record, ...]:
         """Where it was dropped, with reasons."""
         return tuple(
@@ -90,7 +95,7 @@ def picture(
 ) -> Iterator[str]:
     """A trajectory as lines, one a record: an arrow to the next device, how long it took (`clocks`)."""
     label, ingress_us = trajectory.packet
-    yield f"label {label:#010x}, came in at {ingress_us} us"
+    yield f"label {label:#010x}, flow {trajectory.flow:#06x}, came in at {ingress_us} us"
     before = -1
     for record, span in zip(trajectory.records, took, strict=True):
         name = intended.name(record.point)

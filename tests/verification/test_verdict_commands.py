@@ -23,6 +23,7 @@ from test_ends import OWN, taps
 from typer.testing import CliRunner
 
 from orchestrator.bundle.codec import dump
+from orchestrator.bundle.codec import read as read_bundle
 from orchestrator.cli import app
 from orchestrator.cli.verify import digest_of
 from orchestrator.clients.p4runtime import SwitchClient
@@ -134,7 +135,15 @@ def test_an_honest_provider_is_found_to_be_one(agreed: Path, tmp_path: Path) -> 
     assert "-> server1." in told
     assert "(after " in told
     assert "and back: " in told
-    assert json.loads(command("trajectories", folder, agreed, "--drops", "--json")[1]) == []
+    assert f"flow {first['flow']}" in told
+    for options, wanted in (
+        (("--drops",), []),
+        (("--incomplete",), []),
+        (("--flow", first["flow"]), [way for way in ways if way["flow"] == first["flow"]]),
+    ):
+        assert json.loads(command("trajectories", folder, agreed, *options, "--json")[1]) == wanted
+    wrong = command("trajectories", folder, agreed, "--flow", "h1")
+    assert "--flow h1: a number like 0x1a2b is expected" in str(wrong[2])
 
 
 def test_what_the_cle_has_archived_is_what_is_judged_by(agreed: Path, tmp_path: Path) -> None:
@@ -229,6 +238,12 @@ def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
     epoch = keys.epoch_of(KEY, "campus", 1, RATE)
     live = LiveNetwork(inventory)
     deploy_graph(result().graph, live)
+    saved = folder / "saved.bundle"
+    done = CliRunner().invoke(app, ["bundle", "save", "campus", "-o", str(saved), "--json"])
+    assert json.loads(done.stdout)["sha256"] == digest_of(saved)
+    assert read_bundle(saved).bundle.workers == live.journal.deployed()["campus"].bundle.workers
+    none = CliRunner().invoke(app, ["bundle", "save", "campsu", "-o", str(folder / "none")])
+    assert "did you mean 'campus'" in str(none.exception)
     request = vnf_pb2.WitnessRequest(graph="campus")
     request.epochs.add(number=1, key0=epoch.key0, key1=epoch.key1, threshold=epoch.threshold)
     told: list[str] = []

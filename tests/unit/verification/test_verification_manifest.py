@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from finsy.proto import p4i
 from networks import campus, compiled
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.compile import Compiled
 from orchestrator.errors import InputError
+from orchestrator.model.manifest import COLLECTORS
 from orchestrator.resources import shipped
+from orchestrator.targets.pipelines import build_for, p4info
 from orchestrator.verification import keys, manifest
 from orchestrator.verification.manifest import Epochs, MeantSoftware, Roles, Sampling, Signed
 
@@ -87,6 +91,33 @@ def test_everything_wrong_is_told_at_once(signed: Signed, result: Compiled) -> N
         *(f"points: '{name}' of the bundle is missing" for name in signed.manifest.points),
     ):
         assert part in told
+
+
+def test_a_switch_whose_pipeline_makes_no_records_is_no_point(
+    signed: Signed, result: Compiled
+) -> None:
+    bundle = result.bundle
+    build = build_for(bundle, "leaf1")
+    info = p4i.P4Info()
+    info.CopyFrom(p4info(build))
+    tables = [t for t in info.tables if not t.preamble.name.endswith(f".{COLLECTORS}")]
+    assert len(tables) == len(info.tables) - 1
+    del info.tables[:]
+    info.tables.extend(tables)
+    own = replace(build, name="own", p4info_text=str(info).encode())
+    devices = {**bundle.devices, "leaf1": replace(bundle.devices["leaf1"], pipeline="own")}
+    other = replace(bundle, devices=devices, builds=(own,))
+    terms = signed.manifest
+    made = manifest.new(
+        result.graph, other, terms.references, terms.sampling, terms.roles, switches=True
+    )
+    switches = set(bundle.programs)
+    assert switches & set(made.manifest.points) == switches - {"leaf1"}
+    every = changed(signed, points=[*terms.points, *switches])
+    with pytest.raises(InputError) as failure:
+        manifest.check(every, result.graph, other)
+    (said,) = (problem for problem in failure.value.problems if "cannot report" in problem)
+    assert said == "points: 'leaf1' cannot report: pipeline own on auto has no record.collectors"
 
 
 def test_only_the_named_keys_sign(signed: Signed, folder: Path) -> None:

@@ -137,7 +137,7 @@ def show_traffic(state: NetworkState) -> None:
     )
     expected = json.loads(local.stdout)["sha256"]
     listener = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "samples", "-n", NETWORK, "--seconds", "15"],
+        [sys.executable, "-m", "orchestrator", "samples", "-n", NETWORK, "--seconds", "60"],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "COLUMNS": "120"},
@@ -173,9 +173,7 @@ def show_traffic(state: NetworkState) -> None:
         ", ".join(f"{count} alert by the IDS on {worker}" for worker, count in drops.items()),
     )
     command("tables", "leaf1", "acl.ipv4", "-n", NETWORK, "--hit")
-    while (
-        listener.poll() is None
-    ):  # it may have begun to listen after the traffic on a busy machine
+    while listener.poll() is None:  # on a busy machine it begins to listen late
         traffic(state, "h1", "get", f"http://{OUTSIDE}:{HTTP}/")
     output, _ = listener.communicate(timeout=60)
     print("\n$ orchestrator samples\n" + output, end="", flush=True)

@@ -59,7 +59,7 @@ test-networks: $(STAMP)
 
 # A controller killed at every step, a hundred moves, a hundred runs with faulty calls, every leaf of P4 programs, every cheat of a provider.
 exhaustive: $(STAMP)
-	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/deployment tests/unit/servernf tests/unit/softswitch tests/p4/fast tests/p4/test_stages_of_builds.py tests/verification tests/emulated
+	$(RUN) -m pytest -m exhaustive tests/recovery tests/unit/deployment tests/unit/placement_model tests/unit/servernf tests/unit/softswitch tests/p4/fast tests/p4/test_stages_of_builds.py tests/verification tests/emulated
 
 lint: $(STAMP) style
 	$(VENV)/bin/pyright --pythonpath $(RUN)

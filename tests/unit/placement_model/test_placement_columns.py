@@ -21,7 +21,9 @@ pytestmark = pytest.mark.slow
 LIMITS = Limits(seconds=4)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in range(1, 4))]
+)
 def test_the_bound_is_valid_and_the_placement_checked(seed: int) -> None:
     problem = fat_tree_instance(4, 8, seed=seed)
     assert applicable(problem)

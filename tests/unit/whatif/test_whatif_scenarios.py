@@ -292,7 +292,7 @@ def test_dask_survives_a_killed_worker() -> None:
                 killed.append(victim)
                 os.kill(victim, signal.SIGKILL)
 
-        scenarios = sweep("rate=100M..2G:12")
+        scenarios = sweep("rate=100M..2G:5")
         done = run_dask(
             campus(), scenarios, Settings(), cluster.scheduler_address, progress=progress
         )

@@ -143,8 +143,8 @@ def _become(words: list[str], folder: str, environment: Mapping[str, str], fds: 
 def _import_all() -> None:
     """What any command imports."""
     for entry in import_module("orchestrator.cli.table").COMMANDS.values():
-        for named in getattr(entry, "commands", {"": entry}).values():
-            import_module(f"orchestrator.cli.{named.module}")
+        for module in getattr(entry, "table", {"": entry}).values():
+            import_module(f"orchestrator.cli.{module}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import typer
 from orchestrator.cli.networks import name_of, networks_here, only
 from orchestrator.cli.options import NetworkName
 from orchestrator.emulation.hosts import host_argv
-from orchestrator.emulation.state import list_networks, load_state
+from orchestrator.emulation.state import load_state
 from orchestrator.errors import InputError, NetworkError
+from orchestrator.network.folders import list_networks
 
 
 def register(net: typer.Typer) -> None:

@@ -14,7 +14,8 @@ from orchestrator.errors import StoreError
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
-from orchestrator.network.inventory import Inventory, list_inventories
+from orchestrator.network.folders import list_inventories
+from orchestrator.network.inventory import Inventory
 from orchestrator.network.registry import is_in_memory
 from orchestrator.observation.sessions import reader
 from orchestrator.placement.topologies import resolve_topology

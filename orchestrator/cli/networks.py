@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.emulation import list_networks
 from orchestrator.emulation.facilities import facilities_of
 from orchestrator.errors import NetworkError
-from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.network.folders import list_inventories, list_networks
+from orchestrator.network.inventory import load_inventory
 from orchestrator.observation.conditions import links_down
 from orchestrator.placement.topologies import resolve_topology
 

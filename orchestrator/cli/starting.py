@@ -14,11 +14,12 @@ from orchestrator.cli.options import NetworkArgument, NetworkName, NewNetwork, s
 from orchestrator.cli.output import Json, note, print_json, say, warn
 from orchestrator.deployment.access import Access
 from orchestrator.deployment.live import journal_of, new_journal
-from orchestrator.emulation import list_networks, net_down, net_up, restart
+from orchestrator.emulation import net_down, net_up, restart
 from orchestrator.emulation.commands import emulated
 from orchestrator.emulation.state import load_handle
 from orchestrator.errors import InputError, NetworkError, StoreError
-from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.network.folders import list_inventories, list_networks
+from orchestrator.network.inventory import load_inventory
 from orchestrator.network.registry import is_attached, is_in_memory
 from orchestrator.placement.topologies import resolve_topology
 from orchestrator.simulation.control import stop

@@ -14,7 +14,6 @@ from orchestrator.emulation.state import (
     ServerState,
     SwitchState,
     WorkerState,
-    list_networks,
     load_state,
 )
 from orchestrator.emulation.status import Component, NetworkStatus, net_status
@@ -29,7 +28,6 @@ __all__ = [
     "SwitchState",
     "WorkerState",
     "host_argv",
-    "list_networks",
     "load_state",
     "machine_report",
     "net_down",

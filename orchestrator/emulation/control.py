@@ -26,7 +26,6 @@ from orchestrator.emulation.processes import namespace_of
 from orchestrator.emulation.state import (
     Handle,
     NetworkState,
-    list_networks,
     load_handle,
     load_state,
     save_state,
@@ -35,8 +34,7 @@ from orchestrator.emulation.sweep import check_namespace, sweep
 from orchestrator.emulation.tls import check_tls, exposures, with_writers
 from orchestrator.emulation.wiring import wires, with_core_interfaces
 from orchestrator.model.topology import Topology
-from orchestrator.network.folders import private_dir, run_dir
-from orchestrator.network.inventory import list_inventories
+from orchestrator.network.folders import list_inventories, list_networks, private_dir, run_dir
 from orchestrator.network.names import check_network_name
 from orchestrator.network.registry import registry_lock
 from orchestrator.resources import child_environment, shipped

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.emulation.restart import restart
-from orchestrator.emulation.state import NetworkState, list_networks, load_state
+from orchestrator.emulation.state import NetworkState, load_state
 from orchestrator.emulation.status import links_down
 from orchestrator.model.topology import Link
 from orchestrator.network.facilities import Interface
+from orchestrator.network.folders import list_networks
 
 
 def facilities_of(network: str) -> EmulatedFacilities | None:

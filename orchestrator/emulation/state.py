@@ -13,7 +13,7 @@ from orchestrator.errors import NetworkError, unknown
 from orchestrator.files import replace_private
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import IpAddress, IpInterface, Topology
-from orchestrator.network.folders import networks_dir, state_file
+from orchestrator.network.folders import list_networks, state_file
 from orchestrator.network.inventory import (
     Inventory,
     PipelineAddress,
@@ -212,11 +212,6 @@ def load_handle(name: str) -> Handle:
         )
     except (ValueError, KeyError, TypeError) as e:
         raise NetworkError(f"{path} is damaged; remove it, then `net down` the others") from e
-
-
-def list_networks() -> list[str]:
-    """The names of all recorded networks, running or not."""
-    return sorted(path.stem for path in networks_dir().glob("*.json"))
 
 
 def _existing(name: str) -> Path:

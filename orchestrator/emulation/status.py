@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator.emulation.processes import namespace_of
-from orchestrator.emulation.state import NetworkState, list_networks, load_state
+from orchestrator.emulation.state import NetworkState, load_state
 from orchestrator.model.topology import Link
+from orchestrator.network.folders import list_networks
 
 Kind = Literal["supervisor", "switch", "agent", "worker", "server", "host"]
 

@@ -22,6 +22,16 @@ def inventories_dir() -> Path:
     return private_dir(networks_dir().with_name("inventories"))
 
 
+def list_networks() -> list[str]:
+    """The names of all networks that `net up` started, whether they run or not."""
+    return _names(networks_dir())
+
+
+def list_inventories() -> list[str]:
+    """The names of all networks that have an inventory."""
+    return _names(inventories_dir())
+
+
 def state_file(name: str) -> Path:
     return networks_dir() / f"{name}.json"
 
@@ -59,6 +69,10 @@ def hidden_dir(path: Path) -> Path:
         with suppress(OSError):  # read-only: nobody puts anything there
             path.chmod(0o700)
     return path
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def _trusted(base: Path) -> bool:

@@ -21,7 +21,7 @@ from orchestrator.model.addresses import ADDRESS_FORMS, is_address
 from orchestrator.model.devices import Device, devices_of, pipelined
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology, public
-from orchestrator.network.folders import inventories_dir
+from orchestrator.network.folders import inventories_dir, list_inventories
 from orchestrator.network.names import check_network_name
 from orchestrator.targets import AUTO
 
@@ -93,11 +93,6 @@ class _Document(BaseModel):
     folder: Annotated[str, Field(pattern="^/")]
     agents: dict[str, str] = Field(default_factory=dict[str, str])
     hosts: Annotated[str, Field(pattern="^(/.*)?$")] = ""
-
-
-def list_inventories() -> list[str]:
-    """The names of all networks that have one."""
-    return sorted(path.stem for path in inventories_dir().glob("*.json"))
 
 
 def save_inventory(inventory: Inventory) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from orchestrator.errors import NetworkError
-from orchestrator.network.folders import networks_dir, state_file
-from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.network.folders import list_inventories, networks_dir, state_file
+from orchestrator.network.inventory import load_inventory
 from orchestrator.network.names import check_network_name
 
 

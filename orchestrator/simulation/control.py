@@ -15,13 +15,12 @@ from pathlib import Path
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.plan import Core
 from orchestrator.model.topology import Topology, public
-from orchestrator.network.folders import private_dir, run_dir
+from orchestrator.network.folders import list_inventories, private_dir, run_dir
 from orchestrator.network.inventory import (
     Inventory,
     PipelineAddress,
     WorkerAddress,
     forget_inventory,
-    list_inventories,
     load_inventory,
     save_inventory,
 )

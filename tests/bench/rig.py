@@ -32,11 +32,11 @@ from orchestrator.emulation import (
     SwitchState,
     WorkerState,
     host_argv,
-    list_networks,
     load_state,
     net_down,
 )
 from orchestrator.emulation.environment import require_emulation
+from orchestrator.network.folders import list_networks
 from orchestrator.runtimes import DEFAULT
 from servernf.wire import nsh
 from servernf.wire.addresses import GATEWAY_MAC, mac_text

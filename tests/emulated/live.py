@@ -20,10 +20,11 @@ from support import eventually
 
 from orchestrator.clients.vnf import WorkerClient
 from orchestrator.deployment.live import LiveNetwork
-from orchestrator.emulation import NetworkState, list_networks, load_state, net_down, run_in_host
+from orchestrator.emulation import NetworkState, load_state, net_down, run_in_host
 from orchestrator.emulation.environment import require_emulation
 from orchestrator.emulation.state import inventory_of, load_handle
 from orchestrator.errors import EnvironmentMissing, NetworkError, ServerError
+from orchestrator.network.folders import list_networks
 from orchestrator.targets import lookup
 
 TRAFFIC = ROOT / "mininet" / "traffic.py"

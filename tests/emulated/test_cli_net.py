@@ -21,10 +21,11 @@ from live import CAMPUS_EDGE, NEEDS_EMULATION, SWITCHES, Live, network, own_fold
 from support import eventually
 
 from orchestrator.clients.vnf import WorkerClient
-from orchestrator.emulation import list_networks, load_state
+from orchestrator.emulation import load_state
 from orchestrator.emulation.state import load_handle
 from orchestrator.emulation.sweep import interfaces
 from orchestrator.errors import NetworkError
+from orchestrator.network.folders import list_networks
 
 pytestmark = NEEDS_EMULATION
 

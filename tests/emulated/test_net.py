@@ -26,7 +26,6 @@ from support import eventually
 from orchestrator.clients.p4runtime import SwitchClient
 from orchestrator.emulation import (
     NetworkState,
-    list_networks,
     load_state,
     net_down,
     net_status,
@@ -42,7 +41,8 @@ from orchestrator.emulation.state import inventory_of
 from orchestrator.emulation.wiring import INSIDE_MTU
 from orchestrator.errors import EnvironmentMissing, NetworkError
 from orchestrator.model.topology import Host, Link, Server, Switch, Topology
-from orchestrator.network.inventory import list_inventories, load_inventory, save_inventory
+from orchestrator.network.folders import list_inventories, list_networks
+from orchestrator.network.inventory import load_inventory, save_inventory
 from servernf.wire.addresses import device_mac, mac_text
 
 ROOT = Path(__file__).resolve().parents[2]

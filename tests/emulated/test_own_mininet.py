@@ -26,7 +26,8 @@ from support import eventually
 
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.network.fabric import Fabric
-from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.network.folders import list_inventories
+from orchestrator.network.inventory import load_inventory
 from orchestrator.observation.conditions import recorded
 from orchestrator.observation.liveness import Subject
 

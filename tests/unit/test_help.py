@@ -5,18 +5,20 @@ Oracle: the words that users copy. Blind spot: whether the examples do what they
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from orchestrator.cli import app
+from orchestrator.cli import app, manual
 from orchestrator.cli.examples import BETWEEN
-from orchestrator.cli.table import LazyGroup
+from orchestrator.cli.table import COMMANDS, Table, app_of
 
 
 def commands(above: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -53,31 +55,61 @@ def test_every_command_that_prints_has_json() -> None:
     assert without == {"net exec"}
 
 
-def test_the_table_says_of_commands_what_they_say_themselves() -> None:
-    """`--help` of a group with a table imports none of them."""
-    for group in (app_group := typer.main.get_command(app)), app_group.commands["net"]:  # type: ignore[attr-defined]
-        assert isinstance(group, LazyGroup)
-        for name, entry in group.table.items():
-            said = (group.commands[name].help or "").partition("\n\n")[0]
-            assert " ".join(said.split()) == entry.summary, name
+def said_by_themselves() -> dict[str, manual.Page]:
+    """The manual of all commands, in the table's order."""
+    of = {module: manual.pages_of(app_of(module)) for module in modules(COMMANDS)}
+
+    def pages(table: Table) -> Iterator[tuple[str, manual.Page]]:
+        for name, entry in table.items():
+            if isinstance(entry, str):
+                yield name, of[entry][name]
+            else:
+                yield name, {"help": entry.summary, "commands": dict(pages(entry.table))}
+
+    return dict(pages(COMMANDS))
+
+
+def modules(table: Table) -> set[str]:
+    return {
+        module
+        for entry in table.values()
+        for module in ({entry} if isinstance(entry, str) else modules(entry.table))
+    }
+
+
+def test_the_manual_is_what_the_commands_say(request: pytest.FixtureRequest) -> None:
+    pages = said_by_themselves()
+    if request.config.getoption("--rewrite-golden"):
+        Path(manual.__file__).with_name(manual.FILE).write_text(json.dumps(pages, indent=1) + "\n")
+        manual.pages.cache_clear()
+    again = "pytest tests/unit/test_help.py --rewrite-golden"
+    assert manual.pages() == json.loads(json.dumps(pages)), again
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_of_the_manual_is_that_of_the_command(words: tuple[str, ...]) -> None:
+    """Without the manual a command is made to show its help."""
+    asked = [*words, "--help"]
+    shown = CliRunner().invoke(app, asked, env={"COLUMNS": "120"}).stdout
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manual, "pages", dict)
+        assert CliRunner().invoke(app, asked, env={"COLUMNS": "120"}).stdout == shown
+    assert shown
 
 
 IMPORTED = """
 import sys
 from orchestrator.cli import app
-app(["--help"], standalone_mode=False)
+app(sys.argv[1:], standalone_mode=False)
 print(*sys.modules)
 """
 
 
-def test_help_imports_no_command() -> None:
-    words = [sys.executable, "-c", IMPORTED]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("words", ["", "deploy", "net up", "graph", "verify cle serve"])
+def test_help_imports_no_command(words: str) -> None:
+    asked = [sys.executable, "-c", IMPORTED, *words.split(), "--help"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True)
     imported = {*done.stdout.splitlines()[-1].split()}
     assert "orchestrator.cli.table" in imported
-    assert {
-        "orchestrator.cli.deploying",
-        "orchestrator.deployment",
-        "grpc",
-        "numpy",
-    } & imported == set()
+    assert not imported & {f"orchestrator.cli.{module}" for module in modules(COMMANDS)}
+    assert not imported & {"orchestrator.deployment", "grpc", "numpy", "networkx"}

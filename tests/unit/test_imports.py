@@ -15,6 +15,7 @@ INSIDE = {
     "orchestrator/__main__.py": (1, "Ctrl-C is heard before the commands are imported"),
     "orchestrator/cli/graphs.py": (1, "`graph check` compiles only with -t"),
     "orchestrator/cli/memory.py": (1, "scapy, for packets that most deployments do not send"),
+    "orchestrator/cli/network_status.py": (1, "devices are asked only where a network is"),
     "orchestrator/deployment/adoption.py": (1, "the compiler, with its solver: to look needs none"),
     "orchestrator/deployment/equivalence.py": (1, "the compiler"),
     "orchestrator/deployment/placing.py": (1, "the compiler"),

@@ -37,8 +37,8 @@ from orchestrator.deployment.transaction import CloneSession
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.graph import load_topology
 from orchestrator.model.devices import devices_of
-from orchestrator.network.folders import attached_dir, state_file
-from orchestrator.network.inventory import list_inventories, load_inventory
+from orchestrator.network.folders import attached_dir, list_inventories, state_file
+from orchestrator.network.inventory import load_inventory
 from orchestrator.observation.liveness import SUSPECT, UP, Subject
 from orchestrator.observation.watcher import Watcher
 from orchestrator.softswitch.server import ServerTls

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.emulation import environment, list_networks, machine_report, net_up
+from orchestrator.emulation import environment, machine_report, net_up
 from orchestrator.emulation.children import FreePorts, log_end, spawn, stop, wait_ready
 from orchestrator.errors import EnvironmentMissing, InputError, NetworkError
 from orchestrator.model.topology import Topology
+from orchestrator.network.folders import list_networks
 
 NOTHING = Topology("lab", {}, {}, {}, {}, (), 1)
 

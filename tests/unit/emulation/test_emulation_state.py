@@ -17,7 +17,6 @@ from orchestrator.emulation.state import (
     ServerState,
     SwitchState,
     WorkerState,
-    list_networks,
     load_handle,
     load_state,
     save_state,
@@ -25,7 +24,7 @@ from orchestrator.emulation.state import (
 from orchestrator.emulation.status import net_status
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.topology import Host, Link, Server, SmartNic, Switch, Topology
-from orchestrator.network.folders import networks_dir, run_dir, state_file
+from orchestrator.network.folders import list_networks, networks_dir, run_dir, state_file
 
 ADDRESSES = (ipaddress.ip_interface("10.0.0.2/24"), ipaddress.ip_interface("fd00::2/64"))
 GATEWAYS = (ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fd00::1"))

@@ -19,13 +19,12 @@ from orchestrator.deployment.live import LiveNetwork
 from orchestrator.errors import InputError, NetworkError
 from orchestrator.model.devices import Device
 from orchestrator.model.plan import Core
-from orchestrator.network.folders import inventories_dir
+from orchestrator.network.folders import inventories_dir, list_inventories
 from orchestrator.network.inventory import (
     Inventory,
     PipelineAddress,
     WorkerAddress,
     forget_inventory,
-    list_inventories,
     load_inventory,
     read_inventory,
     save_inventory,

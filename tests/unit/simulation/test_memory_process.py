@@ -21,7 +21,8 @@ from orchestrator.deployment.operations import deploy_graph, undeploy_graph
 from orchestrator.deployment.reconciling import reconcile
 from orchestrator.errors import InputError, NetworkError, OwnerError
 from orchestrator.model.graph import ServiceGraph
-from orchestrator.network.inventory import Inventory, forget_inventory, list_inventories
+from orchestrator.network.folders import list_inventories
+from orchestrator.network.inventory import Inventory, forget_inventory
 from orchestrator.simulation.control import is_alive, start, stop
 from orchestrator.simulation.hosts import Hosts
 from servernf.wire.addresses import GATEWAY_MAC, mac_text

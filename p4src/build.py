@@ -41,8 +41,8 @@ def source_digest() -> str:
 def compiler_version() -> str:
     """p4c's version without its build type."""
     run = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True)
-    found = re.search(r"Version (\S+)", run.stdout + run.stderr)
-    return found.group(1) if found else "unknown"
+    printed = re.search(r"Version (\S+)", run.stdout + run.stderr)
+    return printed.group(1) if printed else "unknown"
 
 
 def without_source_info(node: Any) -> Any:

@@ -100,10 +100,11 @@ def agent(
 
 
 @contextmanager
-def served(found: Agent) -> Iterator[grpc.Server]:
+def served(of_agent: Agent) -> Iterator[grpc.Server]:
     """The agent's API at the address of its configuration."""
     server = serve(
-        AgentService(found.config, PlainBounds(), found.starter, found.fleet), found.config
+        AgentService(of_agent.config, PlainBounds(), of_agent.starter, of_agent.fleet),
+        of_agent.config,
     )
     try:
         yield server

@@ -114,15 +114,15 @@ class KeepingEngine:
                 else [p for p in self.entities if p not in _KINDS]
             )
             for kept in [kept for p in places for kept in list(self.entities[p].values())]:
-                found = p4r.Entity.FromString(kept)
+                copy = p4r.Entity.FromString(kept)
                 if asked.table_entry.HasField("counter_data"):
-                    found.table_entry.counter_data.SetInParent()
-                yield found
+                    copy.table_entry.counter_data.SetInParent()
+                yield copy
 
     def packet_out(self, packet: p4r.PacketOut) -> None:
-        for found in packet.metadata:
-            if found.metadata_id == self._egress:
-                port = int.from_bytes(found.value, "big")
+        for item in packet.metadata:
+            if item.metadata_id == self._egress:
+                port = int.from_bytes(item.value, "big")
                 self._send((self.device_id, port), packet.payload)
 
     def arrives(self, port: int, frame: bytes) -> None:
@@ -152,9 +152,9 @@ def _place(entity: p4r.Entity) -> int | str:
 def _metadata_id(p4info: p4i.P4Info, header: str, name: str) -> int:
     return next(
         field.id
-        for found in p4info.controller_packet_metadata
-        if found.preamble.name == header
-        for field in found.metadata
+        for header_info in p4info.controller_packet_metadata
+        if header_info.preamble.name == header
+        for field in header_info.metadata
         if field.name == name
     )
 

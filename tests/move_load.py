@@ -149,11 +149,11 @@ def listen(port: str) -> dict[str, Any]:
             readable, _, _ = select.select([server, sys.stdin, *got], [], [])
             if sys.stdin in readable:
                 break
-            for found in readable:
-                if found is server:
+            for ready in readable:
+                if ready is server:
                     got[server.accept()[0]] = b""
-                elif data := _received(found):
-                    got[found] += data
+                elif data := _received(ready):
+                    got[ready] += data
                 else:
                     select.select([sys.stdin], [], [])
                     break

@@ -71,13 +71,13 @@ def topology_file(topology: Topology, addresses: Mapping[int, str], folder: Path
 
 def wires(topology: Topology) -> Wires:
     """Where a frame arrives that leaves a device by a port: both as (device id, port)."""
-    found: Wires = {}
+    ends: Wires = {}
     for link in topology.links:
         if {link.a, link.b} <= topology.switches.keys():
             a = topology.switches[link.a].id, link.a_port
             b = topology.switches[link.b].id, link.b_port
-            found |= {a: b, b: a}
-    return found
+            ends |= {a: b, b: a}
+    return ends
 
 
 def _host(number: int) -> Host:

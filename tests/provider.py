@@ -192,8 +192,8 @@ class Provider:
         """What the customer finds."""
         log = self.log if self.cheat.log is None else self.cheat.log(list(self.log))
         told = once(records.read(data) for data in log)
-        found = asked(trajectories(told.records), self.manifest, KEY)
-        return judge(found, told, meant(self.versions), self.manifest)
+        answers = asked(trajectories(told.records), self.manifest, KEY)
+        return judge(answers, told, meant(self.versions), self.manifest)
 
     def update(self) -> None:
         """The next version takes over while packets are under way."""

@@ -68,7 +68,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = archive.read(told).decode().splitlines()
     needs = [Requirement(re.sub("^Requires-Dist: ", "", n)) for n in lines if "Requires-Dist" in n]
     seen: set[str] = set()
-    for name in (found for need in needs for found in asked_for(need.name, seen)):
+    for name in (wanted for need in needs for wanted in asked_for(need.name, seen)):
         for top in {file.parts[0] for file in distribution(name).files or ()} - {"..", "google"}:
             (purelib / top).symlink_to(PACKAGES / top)
     (purelib / "google").mkdir()

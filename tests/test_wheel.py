@@ -51,12 +51,12 @@ class Installed:
         return done.stdout
 
     def example(self, name: str) -> Path:
-        found = self(
+        examples = self(
             self.python,
             "-c",
             "from orchestrator.resources import shipped; print(shipped('examples'))",
         )
-        return Path(found.strip()) / name / "graph.json"
+        return Path(examples.strip()) / name / "graph.json"
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +95,10 @@ def test_what_is_in_it(wheel: Path) -> None:
 
 def test_it_is_the_wheel_that_is_used(installed: Installed) -> None:
     for module in ("orchestrator", "servernf"):
-        found = installed(installed.python, "-c", f"import {module}; print({module}.__file__)")
-        assert found.startswith(str(installed.python.parent.parent)), found
+        module_file = installed(
+            installed.python, "-c", f"import {module}; print({module}.__file__)"
+        )
+        assert module_file.startswith(str(installed.python.parent.parent)), module_file
     assert str(ROOT) not in str(installed.example("campus_edge"))
 
 

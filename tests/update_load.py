@@ -129,14 +129,16 @@ class Load:
         fetched = self._stop("fetch")
         time.sleep(SETTLE_S)
         seen = {host: self._stop(f"watch {host}") for host in self.state.topology.hosts}
-        got = [{int(f): n for f, n in found["received"].items()} for found in seen.values()]
+        got = [
+            {int(f): n for f, n in seen_there["received"].items()} for seen_there in seen.values()
+        ]
         return Report(
             sent=sum(sent.values()),
             lost=sum(sent[flow] - sum(at.get(flow, 0) for at in got) for flow in sent),
-            misrouted=sum(found["strange"] for found in seen.values()),
-            repeated=sum(found["repeated"] for found in seen.values()),
-            reordered=sum(found["reordered"] for found in seen.values()),
-            sources=max(found["sources"] for found in seen.values()),
+            misrouted=sum(seen_there["strange"] for seen_there in seen.values()),
+            repeated=sum(seen_there["repeated"] for seen_there in seen.values()),
+            reordered=sum(seen_there["reordered"] for seen_there in seen.values()),
+            sources=max(seen_there["sources"] for seen_there in seen.values()),
             backends=sum(at.get(BALANCED, 0) > 0 for at in got),
             tcp_bytes=fetched["bytes"],
             tcp_intact=fetched == served,
@@ -189,7 +191,7 @@ def watch(*flows: str) -> dict[str, Any]:
                 sources[flow].add(frame[26:30] + frame[34:36])
             seen.add((flow, number))
     return {
-        "received": {flow: sum(found == flow for found, _ in seen) for flow in mine},
+        "received": {flow: sum(flow_seen == flow for flow_seen, _ in seen) for flow in mine},
         "strange": strange,
         "repeated": repeated,
         "reordered": reordered,

@@ -281,14 +281,14 @@ def _switches(
     switches = switches_of(agreed, inventory.topology, server, bundle)
 
     def point(name: str) -> SwitchWitness:
-        found = inventory.pipelines[name]
+        address = inventory.pipelines[name]
         role = f"{ROLE}-{agreed.graph}"
         # The lowest id: where a switch knows no roles (BMv2) its controller is not pushed aside.
         session = SwitchClient(
-            name, found.address, found.device_id, tls=tls, role=role, election_id=1
+            name, address.address, address.device_id, tls=tls, role=role, election_id=1
         )
-        known = partial(report_key, key, agreed.graph, name)
-        return SwitchWitness(name, session, switches.graph_id, switches.mac, known, time.time)
+        reports = partial(report_key, key, agreed.graph, name)
+        return SwitchWitness(name, session, switches.graph_id, switches.mac, reports, time.time)
 
     return {name: partial(point, name) for name in switches.names if name in inventory.pipelines}
 

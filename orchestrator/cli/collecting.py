@@ -52,12 +52,12 @@ def switches_of(
     """The switches of a manifest on a network; InputError where they cannot be told whom to tell."""
     if server not in topology.servers:
         raise InputError(f"--collector: {unknown('server', server, tuple(topology.servers))}")
-    found = read_bundle(bundle).bundle
-    if found.graph != agreed.graph:
-        raise InputError(f"--bundle {bundle}: is of '{found.graph}', not of '{agreed.graph}'")
+    deployed = read_bundle(bundle).bundle
+    if deployed.graph != agreed.graph:
+        raise InputError(f"--bundle {bundle}: is of '{deployed.graph}', not of '{agreed.graph}'")
     names = tuple(name for name in agreed.points if name in topology.switches)
     mac = device_mac(topology.servers[server].id, core=COLLECTOR_CORE)
-    return Switches(found.graph_id, names, mac, topology)
+    return Switches(deployed.graph_id, names, mac, topology)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,19 +121,19 @@ def ends_command(
     if log is not None or manifest is not None or tap_key is not None:
         asked = _asked(log, manifest, tap_key)
         for a, b in ((one, other), (other, one)):
-            found = beside(taps[a], taps[b], *asked, loss_bound, round(settle * 1e6))
-            beside_records[f"{a} -> {b}"] = found
+            compared = beside(taps[a], taps[b], *asked, loss_bound, round(settle * 1e6))
+            beside_records[f"{a} -> {b}"] = compared
     if as_json:
-        more = {way: {"records": asdict(found)} for way, found in beside_records.items()}
+        more = {way: {"records": asdict(compared)} for way, compared in beside_records.items()}
         print_json({way: _document(ends) | more.get(way, {}) for way, ends in ways.items()})
     else:
         for way, ends in ways.items():
             _show(way, ends)
-        for way, found in beside_records.items():
-            say(f"{way}: points told of {found.told} packets, not of {found.others}")
-            for problem in found.problems:
+        for way, compared in beside_records.items():
+            say(f"{way}: points told of {compared.told} packets, not of {compared.others}")
+            for problem in compared.problems:
                 warn(f"{way}: {problem}")
-    if any(found.problems for found in (*ways.values(), *beside_records.values())):
+    if any(compared.problems for compared in (*ways.values(), *beside_records.values())):
         raise typer.Exit(1)
 
 

@@ -102,25 +102,25 @@ class _Envelope:
 def sandwiches(trajectory: Trajectory) -> list[Sandwich]:
     """Of every point from which a packet came back to the point before it; no offset matters to them."""
     stays = [list(stay) for _, stay in groupby(_single(trajectory), _clock)]
-    found: list[Sandwich] = []
+    pairs: list[Sandwich] = []
     for before, there, after in zip(stays, stays[1:], stays[2:], strict=False):
         if _clock(before[0]) == _clock(after[0]):
             around = after[0].wall_us - before[-1].wall_us
             inside = there[-1].wall_us - there[0].wall_us
             unsure = 2 * _ROUNDED_US + math.ceil(DRIFT * inside)
             least = max(0, around - inside - unsure)
-            found.append(Sandwich(there[0].point, Span(least, around - inside + unsure)))
-    return [some for some in found if some.ways.most is not None and some.ways.most >= 0]
+            pairs.append(Sandwich(there[0].point, Span(least, around - inside + unsure)))
+    return [some for some in pairs if some.ways.most is not None and some.ways.most >= 0]
 
 
 def steps(trajectory: Trajectory, clocks: Clocks) -> list[Span | None]:
     """How long after the one before each record was; None of the first, and where nobody knows."""
     single = {(r.point, r.boot, r.sequence) for r in _single(trajectory)}
-    found: list[Span | None] = [None]
+    spans: list[Span | None] = [None]
     for pair in pairwise(trajectory.records):
-        known = all((r.point, r.boot, r.sequence) in single for r in pair)
-        found.append(clocks.between(*pair) if known else None)
-    return found[: len(trajectory.records)]
+        countable = all((r.point, r.boot, r.sequence) in single for r in pair)
+        spans.append(clocks.between(*pair) if countable else None)
+    return spans[: len(trajectory.records)]
 
 
 def _single(trajectory: Trajectory) -> tuple[Record, ...]:

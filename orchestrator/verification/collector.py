@@ -140,10 +140,10 @@ class Collector:
         """
         near = [report.epoch, report.epoch + 1, report.epoch - 1]
         if stream is not None:
-            known = [stream.epoch]
+            epochs = [stream.epoch]
             if self._wall_us() < stream.until_us:
-                known.append(stream.earlier)
-            near = known + [number for number in near if number > stream.epoch]
+                epochs.append(stream.earlier)
+            near = epochs + [number for number in near if number > stream.epoch]
         for number in near:
             if number >= 0 and reports.is_authentic(frame, self._key(name, report.boot, number)):
                 return number

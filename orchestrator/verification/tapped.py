@@ -67,7 +67,7 @@ def beside(
     others = [packet for packet in alone if packet not in told]
     outputs = [packet for packet in watched if told[packet]]
     has_edges = any(told.values())
-    found = TapsBesideRecords(
+    compared = TapsBesideRecords(
         told=len(watched),
         told_lost=sum(not came[packet] for packet in watched),
         others=len(others),
@@ -77,7 +77,7 @@ def beside(
         missing_outputs=sum(not came[packet] for packet in outputs),
         problems=(),
     )
-    return replace(found, problems=tuple(_problems(found, sampled, loss_bound)))
+    return replace(compared, problems=tuple(_problems(compared, sampled, loss_bound)))
 
 
 def _told(watcher: TapWatcher, trajectories: Iterable[Trajectory]) -> dict[str, bool]:
@@ -93,16 +93,16 @@ def _told(watcher: TapWatcher, trajectories: Iterable[Trajectory]) -> dict[str, 
     return told
 
 
-def _problems(found: TapsBesideRecords, sampled: float, loss_bound: float) -> Iterator[str]:
+def _problems(compared: TapsBesideRecords, sampled: float, loss_bound: float) -> Iterator[str]:
     level = FAMILY_WISE / _QUESTIONS
-    told, others, outputs = found.told, found.others, found.outputs
-    of, lost = told + others, (found.told_lost, found.others_lost)
+    told, others, outputs = compared.told, compared.others, compared.outputs
+    of, lost = told + others, (compared.told_lost, compared.others_lost)
     if too_many(others, of, 1 - sampled * (1 - loss_bound), level):
         yield f"points told of {told} of {of} packets that were sent; {sampled:g} were to be told"
-    if too_many(found.untold_outputs, told, loss_bound, level):
-        yield f"{found.untold_outputs} of {told} packets came whose output nobody told"
-    if too_many(found.missing_outputs, outputs, loss_bound, level):
-        yield f"{found.missing_outputs} of {outputs} packets that left, as is told, did not come"
+    if too_many(compared.untold_outputs, told, loss_bound, level):
+        yield f"{compared.untold_outputs} of {told} packets came whose output nobody told"
+    if too_many(compared.missing_outputs, outputs, loss_bound, level):
+        yield f"{compared.missing_outputs} of {outputs} packets that left, as is told, did not come"
     if chance_of_worse(lost[1], others, lost[0], told) < level:
         yield (
             f"{lost[0]} of {told} packets that points told of were lost, {lost[1]} of {others} others: "

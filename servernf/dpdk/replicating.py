@@ -45,10 +45,10 @@ class EngineChanged:
         if buckets is not None:
             check_divided(instance, buckets)
         self._state = InstanceState(engine, instance, buckets)
-        found = buckets or all_buckets([instance])
-        if found is None and self._state.tables:
+        wanted = buckets or all_buckets([instance])
+        if wanted is None and self._state.tables:
             raise InputError(f"nfs: {instance.name}: its state is of all flows together")
-        self._buckets = found
+        self._buckets = wanted
         self._todo: dict[int, int] = {}
         """Groups, and how many records they have."""
         self._is_listed = self._is_watched = False
@@ -72,9 +72,9 @@ class EngineChanged:
         """False: no instance goes on with the same tables by this name."""
         mine = {id(d.table) for d in self._instance.nf.state.tables.values()}
         return any(
-            found.name == self.name
-            and any(id(d.table) in mine for d in found.nf.state.tables.values())
-            for found in instances
+            instance.name == self.name
+            and any(id(d.table) in mine for d in instance.nf.state.tables.values())
+            for instance in instances
         )
 
     def end(self) -> None:

@@ -295,4 +295,4 @@ def states_of(
     engine: NfEngine, instances: Mapping[str, Instance], buckets: Buckets | None
 ) -> dict[str, InstanceState]:
     """Of instances by name."""
-    return {name: InstanceState(engine, found, buckets) for name, found in instances.items()}
+    return {name: InstanceState(engine, instance, buckets) for name, instance in instances.items()}

@@ -248,14 +248,14 @@ class DpdkWorker(Worker):
         restarts = {} if nf else {"process_restarts": len(self._restarted)}
         if not nf and (untold := self.engine.untold()):
             restarts["notes.lost"] = untold
-        found = super().metrics(nf) | restarts
+        metrics = super().metrics(nf) | restarts
         if not nf:
-            return found | self.engine.load()
-        if f"{nf}.state_records" in found:  # so far what is Python's own
+            return metrics | self.engine.load()
+        if f"{nf}.state_records" in metrics:  # so far what is Python's own
             records, size = self.state_of(nf).size()
-            found[f"{nf}.state_records"] += records
-            found[f"{nf}.state_bytes"] += size
-        return found
+            metrics[f"{nf}.state_records"] += records
+            metrics[f"{nf}.state_bytes"] += size
+        return metrics
 
     def _port_drops(self) -> dict[str, int]:
         try:

@@ -85,9 +85,9 @@ class ServerError(ReportedError):
     exit_code = 7
 
 
-def unknown(what: str, name: str, known: Sequence[str]) -> str:
+def unknown(what: str, name: str, choices: Sequence[str]) -> str:
     """`unknown NF type 'natt'; did you mean 'napt'? (known: acl, ...)`."""
-    near = get_close_matches(name, known, n=1) if len(name) <= MOST_QUOTED else []
+    near = get_close_matches(name, choices, n=1) if len(name) <= MOST_QUOTED else []
     hint = f"; did you mean {quoted(near[0])}?" if near else ""
-    listed = ", ".join(shortened(visible(k), MOST_QUOTED) for k in sorted(known)[:20]) or "none"
+    listed = ", ".join(shortened(visible(k), MOST_QUOTED) for k in sorted(choices)[:20]) or "none"
     return f"unknown {what} {quoted(name)}{hint} (known: {listed})"

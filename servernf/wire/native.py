@@ -53,8 +53,8 @@ class Library:
             count = len(contexts) >> 4
             if count > len(room):
                 room = (ctypes.c_uint32 * count)()
-            found = asked(contexts, count, room)
-            return room[:found] if found else ()
+            count_due = asked(contexts, count, room)
+            return room[:count_due] if count_due else ()
 
         return places
 

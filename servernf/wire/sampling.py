@@ -39,8 +39,8 @@ def lane_places(key0: int, key1: int, threshold: int, of: int) -> Callable[[byte
             if len(_lanes) >= 256:
                 _lanes.clear()
             lanes = _lanes[count] = Lanes(count)
-        found = lanes.prf(key0, key1, *messages)
-        return [at for at, value in enumerate(found) if value < threshold]
+        values = lanes.prf(key0, key1, *messages)
+        return [at for at, value in enumerate(values) if value < threshold]
 
     return places
 

@@ -86,12 +86,12 @@ def _peak(steps: Steps) -> float:
 
 
 def _told(steps: Steps) -> dict[str, Any]:
-    found = {name: asdict(cost) for name, cost in steps.items()}
+    costs = {name: asdict(cost) for name, cost in steps.items()}
     sums = {
         what: round(sum(getattr(cost, what) for cost in steps.values()), 1)
         for what in ("seconds", "cpu_seconds")
     }
-    return {**found, "total": {**sums, "peak_mib": _peak(steps)}}
+    return {**costs, "total": {**sums, "peak_mib": _peak(steps)}}
 
 
 def measured(count: int) -> Steps:
@@ -122,13 +122,13 @@ def drift(network: str, folder: Path) -> int:
     os.environ["XDG_STATE_HOME"] = str(folder)
     live = LiveNetwork(load_inventory(network))
     count = 0
-    for found in live.journal.deployed().values():
-        for name, program in found.bundle.programs.items():
+    for entry in live.journal.deployed().values():
+        for name, program in entry.bundle.programs.items():
             gone = list(program.entries)[:: round(1 / DRIFT)]
             with live.device(name) as other:
                 other.pipeline_cookie()
                 assert other.schema is not None
-                other.write(other.schema.updates(gone, found.bundle.graph, p4r.Update.DELETE))
+                other.write(other.schema.updates(gone, entry.bundle.graph, p4r.Update.DELETE))
             count += len(gone)
     return count
 

@@ -54,8 +54,8 @@ def _trial(rig: Rig, chain: NfRow, pps: float) -> tuple[list[Bottleneck], float]
         time.sleep(0.3)
         before = _reading(rig)
         time.sleep(APART_S)
-        found = found_between(resolve_topology("leaf-spine"), before, _reading(rig))
-        return found, time.monotonic() - began
+        bottlenecks = found_between(resolve_topology("leaf-spine"), before, _reading(rig))
+        return bottlenecks, time.monotonic() - began
     finally:
         over.set()
         sender.join()
@@ -97,14 +97,14 @@ def bottleneck_named() -> Result:
         frames = tagged(chain, datagrams(BURST, SIZE, 0))
         carried = _carried(rig, frames)
         for _ in range(TRIALS):
-            found, _ = _trial(rig, chain, carried * chance.uniform(0.1, 0.4))
-            false += bool(found)
-            wrong += [f"healthy: {one.name}: {'; '.join(one.evidence)}" for one in found]
+            bottlenecks, _ = _trial(rig, chain, carried * chance.uniform(0.1, 0.4))
+            false += bool(bottlenecks)
+            wrong += [f"healthy: {one.name}: {'; '.join(one.evidence)}" for one in bottlenecks]
     for _ in range(TRIALS):
         slowed, pps = chance.choice(NFS), carried * chance.uniform(0.1, 0.4)
         with _chain(slowed, 3e6 / pps) as (rig, chain):
-            found, took = _trial(rig, chain, pps)
-            names = [one.name for one in found]
+            bottlenecks, took = _trial(rig, chain, pps)
+            names = [one.name for one in bottlenecks]
             right = [f"profile{SPI}/{slowed}.0 on server1.2"] == names
             named += right
             seconds = max(seconds, took)

@@ -49,8 +49,8 @@ def big_seconds() -> Result:
 @figure("compile_acl10k_napt_rib_peak_mib", unit="MiB", goal=2048)
 def big_memory() -> Result:
     _needs(RULES, RIB)
-    found = _alone("big")
-    return {**found, "value": found["peak_mib"]}
+    cost = _alone("big")
+    return {**cost, "value": cost["peak_mib"]}
 
 
 @figure("compile_metron_seconds", unit="s", goal=1)
@@ -156,12 +156,15 @@ def _recompile(folder: Path) -> dict[str, Any]:
         fields[edit % 2] = ("@" if edit % 2 == 0 else "") + f"203.0.113.{edit}/32"
         rules[at] = "\t".join(fields)
         file.write_text("\n".join(rules) + "\n")
-        found = compiler.version()
-        if not found.summary.counts.total() or found.summary.counts.total() > MOST_TOUCHED:
-            raise RuntimeError(f"{rules[at]}: {found.summary.words()}")
+        recompiled = compiler.version()
+        if (
+            not recompiled.summary.counts.total()
+            or recompiled.summary.counts.total() > MOST_TOUCHED
+        ):
+            raise RuntimeError(f"{rules[at]}: {recompiled.summary.words()}")
         if edit:  # the first one also finds out what the later ones share
-            times.append(1000 * found.seconds)
-            touched.append(found.summary.counts.total())
+            times.append(1000 * recompiled.seconds)
+            touched.append(recompiled.summary.counts.total())
     return {
         "value": round(statistics.median(times), 1),
         "worst_ms": round(max(times), 1),

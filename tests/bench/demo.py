@@ -67,12 +67,12 @@ def _far_end(state: NetworkState, tagged: Tagged) -> tuple[str, int | None]:
 
 def _from_leaf1(state: NetworkState) -> dict[str, str]:
     """Each neighbour switch's interface towards leaf1."""
-    found: dict[str, str] = {}
+    interfaces: dict[str, str] = {}
     for link in state.topology.links:
         for here, port, there in ((link.a, link.a_port, link.b), (link.b, link.b_port, link.a)):
             if there == "leaf1" and here in state.switches:
-                found[here] = state.switches[here].interfaces[port]
-    return found
+                interfaces[here] = state.switches[here].interfaces[port]
+    return interfaces
 
 
 @figure("worker_napt_pps", unit="packets/s", goal=25_000)

@@ -154,14 +154,14 @@ def rate(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
         undeploy_graph("routes", network.live)
         updates = [u.message() for u in schema.updates(entries, "routes", p4r.Update.INSERT)]
         for batch in BATCHES:
-            found = plain_rate(network, updates, batch)
-            plain[batch] = max(plain.get(batch, 0.0), found)
+            per_second = plain_rate(network, updates, batch)
+            plain[batch] = max(plain.get(batch, 0.0), per_second)
     best = max(plain, key=lambda batch: plain[batch])
     return {
         "value": round(max(ours) / plain[best], 3),
         "compared_with": {f"plain client, {best} updates a Write": round(plain[best])},
         "deployment": round(max(ours)),
-        "plain": {batch: round(found) for batch, found in plain.items()},
+        "plain": {batch: round(per_second) for batch, per_second in plain.items()},
     }
 
 
@@ -189,9 +189,9 @@ def drift(network: ProcessNetwork, folder: Path) -> dict[str, Any]:
         other.write(other.schema.updates(routes[::2], "routes", p4r.Update.DELETE))
         other.write(other.schema.updates(wrong, "", p4r.Update.MODIFY))
     started = time.perf_counter()
-    found = reconcile(network.live)
+    drifts = reconcile(network.live)
     seconds = time.perf_counter() - started
-    (switch,) = found.devices
+    (switch,) = drifts.devices
     left = inspect(network.live)
     if len(switch.difference) != len(routes) or left:
         raise RuntimeError(f"{len(switch.difference)} changes were found, {bool(left)} are left")

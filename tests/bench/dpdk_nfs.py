@@ -85,12 +85,12 @@ def _pairs(flows: int) -> Iterable[tuple[int, int]]:
 def executable_of(name: str) -> Path:
     """A program of this folder with the engine and its NFs."""
     try:
-        known, libraries = dpdk_flags()
+        dpdk, libraries = dpdk_flags()
         own = own_files()
         names = [name, "messages.c", *(n for n in own if n.endswith(".c"))]
         names.remove("process.c")
         files = c_files() | own | {name: (HERE / name).read_bytes()}
-        flags = [*(flag for flag in FLAGS if flag != "-Werror"), *known]
+        flags = [*(flag for flag in FLAGS if flag != "-Werror"), *dpdk]
         libraries = (*libraries, *hyperscan_flags(), "-lm")
         return compiled(SourceFiles(files, names, flags, libraries), "the bench")
     except EnvironmentMissing as error:
@@ -103,11 +103,11 @@ def recorded(configure: Callable[[DpdkWorker], None]) -> tuple[bytes, bytes]:
     engine = NfEngine(MAC, lambda memory: _Recorded(process, MAC, memory))
     worker = DpdkWorker("w", MAC, engine)
     configure(worker)
-    found = worker.engine.process
-    assert isinstance(found, _Recorded)
+    recording = worker.engine.process
+    assert isinstance(recording, _Recorded)
     memory = struct.pack(f"={WORDS}Q", *worker.engine.memory.read(0, WORDS))
     worker.close()
-    return memory, bytes(found.said)
+    return memory, bytes(recording.said)
 
 
 def measured(
@@ -247,16 +247,16 @@ def dpdk_offload_gain() -> Result:
     pairs = [
         (sources[n % len(sources)] + 1, destinations[n % len(destinations)]) for n in range(FLOWS)
     ]
-    found = {"metron": _offloaded(chain, 1, pairs)}
+    gains = {"metron": _offloaded(chain, 1, pairs)}
     rules, inside = _pairs_of_prefixes()
     wide = [("acl", {"rules": rules, "default": "deny"}), ("napt", POOL)]
-    found["metron_999_rules"] = _offloaded(wide, 1, inside)
+    gains["metron_999_rules"] = _offloaded(wide, 1, inside)
     edge = load_graph(shipped("examples") / "campus_edge" / "graph.json").graph.nfs
     names = ("edge_acl", "edge_router", "edge_nat", "edge_ids")
     campus = [(edge[name].type, as_sent(edge[name])) for name in names]
     hosts = [(0x0A00_0100 + n % 250, 0xC633_640D) for n in range(1, FLOWS + 1)]
-    found["campus_edge"] = _offloaded(campus, 2, hosts)
-    return {"value": min(each["gain"] for each in found.values()), "compared_with": found}
+    gains["campus_edge"] = _offloaded(campus, 2, hosts)
+    return {"value": min(each["gain"] for each in gains.values()), "compared_with": gains}
 
 
 def as_sent(nf: NfInstance) -> dict[str, Any]:
@@ -283,12 +283,12 @@ def _pairs_of_prefixes() -> tuple[list[dict[str, str]], list[tuple[int, int]]]:
 def dpdk_nf_ns() -> Result:
     """What each NF adds to forwarding, of one packet."""
     _, _, forward = measured(("acl", PASSES))
-    found = {
+    nf_ns = {
         kind: round(measured(("acl", PASSES), (kind, config))[2] - forward, 1)
         for kind, config in CONFIGS.items()
         if kind != "vlan_pop"
     }
-    return {"value": max(found.values()), "compared_with": {"forward_ns": forward}, "ns": found}
+    return {"value": max(nf_ns.values()), "compared_with": {"forward_ns": forward}, "ns": nf_ns}
 
 
 PYTHON_FRAMES, PYTHON_BATCH = 8192, 64
@@ -319,8 +319,12 @@ def _python_ns(kind: str, config: dict[str, Any]) -> float:
 @figure("dpdk_vs_python", unit="times")
 def dpdk_vs_python() -> Result:
     """How many times as many packets an NF in C does as in Python, of the same flows; the least."""
-    found: dict[str, float] = {}
+    times_slower: dict[str, float] = {}
     for kind, config in CONFIGS.items():
         if kind != "vlan_pop":
-            found[kind] = round(_python_ns(kind, config) / measured((kind, config))[2], 1)
-    return {"value": min(found.values()), "compared_with": {"python": 1}, "times": found}
+            times_slower[kind] = round(_python_ns(kind, config) / measured((kind, config))[2], 1)
+    return {
+        "value": min(times_slower.values()),
+        "compared_with": {"python": 1},
+        "times": times_slower,
+    }

@@ -60,8 +60,8 @@ def _python_ns(switch: SoftSwitch, frames: Sequence[bytes]) -> float:
 
 def _least(*measures: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
     """The least of each, which take turns."""
-    found = [[measure() for measure in measures] for _ in range(rounds)]
-    return [min(each) for each in zip(*found, strict=True)]
+    readings = [[measure() for measure in measures] for _ in range(rounds)]
+    return [min(each) for each in zip(*readings, strict=True)]
 
 
 @figure("engine_gain", unit="ratio", goal=40)

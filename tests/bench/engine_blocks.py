@@ -133,9 +133,9 @@ def engine_block_ns() -> Result:
         return lambda: _nanoseconds(fast, frames)
 
     least = _least(*(measured(switch) for _, switch in switches), rounds=20)
-    found: dict[str, float] = {}
+    least_ns: dict[str, float] = {}
     for (name, _), ns in zip(switches, least, strict=True):
-        found[name] = min(ns, found.get(name, ns))
-    first = next(iter(found))
-    all_of = {name: round(ns) for name, ns in found.items() if name != first}
-    return {"value": round(found[first]), "compared_with": all_of, "flows": FLOWS}
+        least_ns[name] = min(ns, least_ns.get(name, ns))
+    first = next(iter(least_ns))
+    all_of = {name: round(ns) for name, ns in least_ns.items() if name != first}
+    return {"value": round(least_ns[first]), "compared_with": all_of, "flows": FLOWS}

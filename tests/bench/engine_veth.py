@@ -67,12 +67,12 @@ def engine_veth_gain() -> Result:
     frames = [bytes(5) + b"\1" + f[6:30] + bytes([10, 2, 0, 1]) + f[34:] for f in _frames(1024)]
     rates: dict[str, list[float]] = {"bmv2": [], "dpdk": []}
     for _ in range(TURNS):
-        for engine, found in rates.items():
+        for engine, measured in rates.items():
             with oracle(engine) as switch:
                 switch.load(target.raw, target.info)
                 switch.write(setup)
-                found.append(_bmv2_rate(switch, frames, TURN_S))
-    best = {engine: max(found) for engine, found in rates.items()}
+                measured.append(_bmv2_rate(switch, frames, TURN_S))
+    best = {engine: max(measured) for engine, measured in rates.items()}
     return {
         "value": round(best["dpdk"] / best["bmv2"], 2),
         "compared_with": {f"{engine}_pps": round(pps) for engine, pps in best.items()},

@@ -84,11 +84,11 @@ def failover_ratio() -> Result:
                     deploys[name].append(bench.deployed_around(name))
                 events[name].append(bench.survived(name))
     deploys["worker stopped"] = deploys["worker killed"]
-    found: dict[str, Any] = {}
+    by_event: dict[str, Any] = {}
     for name, outages in events.items():
         bound = INTERVAL_S + 2 * statistics.median(deploys[name])
         seconds = sorted(outage["seconds"] for outage in outages)
-        found[name] = {
+        by_event[name] = {
             "ratio": round(seconds[-1] / bound, 2),
             "ratio_median": round(statistics.median(seconds) / bound, 2),
             "outage_s": [round(s, 2) for s in seconds],
@@ -97,9 +97,9 @@ def failover_ratio() -> Result:
             "as_foreseen": all(outage["as_foreseen"] for outage in outages),
         }
     return {
-        "value": max(event["ratio"] for event in found.values()),
+        "value": max(event["ratio"] for event in by_event.values()),
         "compared_with": {"interval_s": INTERVAL_S, "rounds": ROUNDS},
-        "events": found,
+        "events": by_event,
     }
 
 
@@ -110,15 +110,15 @@ def takeover() -> Result:
     doubled = {**FIREWALL, "state": {"standby": "per_packet", "on": "server2"}}
     with rig.network("softswitch", deploy=False) as state:
         bench = Bench(state, doubled)
-        found = [bench.survived("worker killed") for _ in range(ROUNDS)]
-    outages = sorted(outage["seconds"] for outage in found)
-    detected = sorted(outage["detected_s"] for outage in found)
+        takeovers = [bench.survived("worker killed") for _ in range(ROUNDS)]
+    outages = sorted(outage["seconds"] for outage in takeovers)
+    detected = sorted(outage["detected_s"] for outage in takeovers)
     return {
         "value": round(outages[-1], 2),
         "median_s": round(statistics.median(outages), 2),
         "outage_s": [round(s, 2) for s in outages],
         "detected_s": [round(s, 2) for s in detected],
-        "others_lost": sum(outage["others_lost"] for outage in found),
+        "others_lost": sum(outage["others_lost"] for outage in takeovers),
         "compared_with": {"interval_s": INTERVAL_S, "rounds": ROUNDS},
     }
 

@@ -40,12 +40,12 @@ def figure(
 
         @wraps(function)
         def measure() -> Result:
-            found = dict(function())
-            value = found.pop("value")
-            compared = found.pop("compared_with", {})
+            figure = dict(function())
+            value = figure.pop("value")
+            compared = figure.pop("compared_with", {})
             return {
                 **{"name": name, "value": value, "unit": unit, "goal": goal},
-                **{"compared_with": compared, **found},
+                **{"compared_with": compared, **figure},
                 "load_average": round(os.getloadavg()[0], 1),
             }
 

@@ -187,17 +187,17 @@ def _compared(name: str) -> dict[str, float]:
                 switch.load(pipeline.device_config, p4info(pipeline))
                 write(switch, graph.updates)
                 result[form] = min(result[form], microseconds(switch, sent))
-    found = {form: round(us, 1) for form, us in result.items()}
-    return {**found, "tree": float(forms["as_compiled_us"].trees)}
+    rounded = {form: round(us, 1) for form, us in result.items()}
+    return {**rounded, "tree": float(forms["as_compiled_us"].trees)}
 
 
 @figure("acl_10k_pps_ratio_bmv2", unit="ratio", goal=0.33)
 def acl_10k() -> Result:
     """Packet rate of BMv2 with acl1_10k over the rate with an empty access list, same frames."""
-    found = _compared("acl1_10k")
-    ratio = found["empty_us"] / found["as_compiled_us"]
-    ternary = round(found["empty_us"] / found["ternary_us"], 3)
-    return {"value": round(ratio, 3), "compared_with": {**found, "ternary_ratio": ternary}}
+    us = _compared("acl1_10k")
+    ratio = us["empty_us"] / us["as_compiled_us"]
+    ternary = round(us["empty_us"] / us["ternary_us"], 3)
+    return {"value": round(ratio, 3), "compared_with": {**us, "ternary_ratio": ternary}}
 
 
 @figure("acl_slowest_against_ternary_bmv2", unit="ratio", goal=1.0)
@@ -206,8 +206,8 @@ def never_slower() -> Result:
     ratios = dict.fromkeys(SETS, 1.0)  # what stays ternary is the same entries: not measured
     for name in SETS:
         if loaded(RULES / f"{name}.rules", "bmv2").trees:
-            found = _compared(name)
-            ratios[name] = found["ternary_us"] / found["as_compiled_us"]
+            us = _compared(name)
+            ratios[name] = us["ternary_us"] / us["as_compiled_us"]
     return {
         "value": round(min(ratios.values()), 3),
         "compared_with": {name: round(ratio, 3) for name, ratio in ratios.items()},

@@ -18,7 +18,7 @@ def random_matches(count: int) -> list[Any]:
     from orchestrator.model.match import Match, PortRange, Prefix
 
     chance = random.Random(1)
-    found: list[Any] = []
+    matches: list[Any] = []
     for _ in range(count):
         ends: list[Prefix] = []
         for _ in range(2):
@@ -27,8 +27,8 @@ def random_matches(count: int) -> list[Any]:
             ends.append(Prefix(4, value, length))
         low = chance.randrange(65536)
         ports = PortRange(low, min(65535, low + chance.choice((0, 0, 100))))
-        found.append(Match(src=ends[0], dst=ends[1], protocol=6, dst_port=ports))
-    return found
+        matches.append(Match(src=ends[0], dst=ends[1], protocol=6, dst_port=ports))
+    return matches
 
 
 @figure("headerspace_meets_per_second", unit="sets/s")

@@ -49,8 +49,8 @@ def place_k8_100_seconds() -> Result:
 
 def place_k8_100_gap() -> Result:
     """Its gap."""
-    found = _k8()[1]
-    return _figure("place_k8_100_gap", found.gap, "ratio", _bound_words(found, "goal: 0.05"))
+    scaled = _k8()[1]
+    return _figure("place_k8_100_gap", scaled.gap, "ratio", _bound_words(scaled, "goal: 0.05"))
 
 
 def place_increment_seconds() -> Result:
@@ -80,14 +80,14 @@ def place_k16_1000_seconds() -> Result:
 
 def place_k16_1000_gap() -> Result:
     """Its gap."""
-    found = _k16()[1]
-    return _figure("place_k16_1000_gap", found.gap, "ratio", _bound_words(found, "goal: 0.15"))
+    scaled = _k16()[1]
+    return _figure("place_k16_1000_gap", scaled.gap, "ratio", _bound_words(scaled, "goal: 0.15"))
 
 
-def _bound_words(found: Scaled, goal: str) -> str:
+def _bound_words(scaled: Scaled, goal: str) -> str:
     return (
-        f"{goal}; {found.cores} cores against a bound of {found.bound} "
-        f"(each chain alone: {found.alone}; {found.iterations} price updates)"
+        f"{goal}; {scaled.cores} cores against a bound of {scaled.bound} "
+        f"(each chain alone: {scaled.alone}; {scaled.iterations} price updates)"
     )
 
 

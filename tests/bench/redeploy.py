@@ -56,21 +56,21 @@ def measured(folder: Path, *, routes: int | None = None, pairs: int = PAIRS) -> 
     with many_devices(range(1, len(topology.switches) + 1)) as addresses, _state_in(folder):
         save_inventory(inventory_of(topology, addresses, folder))
         first = _deploy(graph, topology.name)
-        rng, found = random.Random(1), dict[str, list[dict[str, Any]]](with_it=[], without=[])
+        rng, deployments = random.Random(1), dict[str, list[dict[str, Any]]](with_it=[], without=[])
         for number in range(pairs):
             for kind in ("with_it", "without")[:: 1 if number % 2 else -1]:
                 change_a_rule(folder, rng)
                 if kind == "without":
                     shutil.rmtree(folder / "orchestrator" / "memo", ignore_errors=True)
-                found[kind].append(_deploy(graph, topology.name))
-    medians = {k: statistics.median(one["seconds"] for one in v) for k, v in found.items()}
+                deployments[kind].append(_deploy(graph, topology.name))
+    medians = {k: statistics.median(one["seconds"] for one in v) for k, v in deployments.items()}
     return {
         "value": round(medians["with_it"] / medians["without"], 3),
         "compared_with": {"the same without a memo, s": round(medians["without"], 2)},
-        "seconds": {kind: [one["seconds"] for one in some] for kind, some in found.items()},
+        "seconds": {kind: [one["seconds"] for one in some] for kind, some in deployments.items()},
         "first_deployment_s": first["seconds"],
         "entries": first["entries"],
-        "entries_touched": [one["touched"] for some in found.values() for one in some],
+        "entries_touched": [one["touched"] for some in deployments.values() for one in some],
     }
 
 

@@ -25,13 +25,13 @@ NOT_FIGURES = {"run", "figures"}
 
 def all_figures() -> dict[str, Callable[[], Result]]:
     """Every figure by name."""
-    found: dict[str, Callable[[], Result]] = {}
+    figures: dict[str, Callable[[], Result]] = {}
     for path in sorted(HERE.glob("*.py")):
         if path.stem in NOT_FIGURES:
             continue
         module = importlib.import_module(path.stem)
-        found |= {figure.name: figure.measure for figure in plain_figures(module)}
-    return found | {name: figure.measure for name, figure in FIGURES.items()}
+        figures |= {figure.name: figure.measure for figure in plain_figures(module)}
+    return figures | {name: figure.measure for name, figure in FIGURES.items()}
 
 
 def main(wanted: list[str]) -> int:
@@ -40,8 +40,8 @@ def main(wanted: list[str]) -> int:
     figures = all_figures()
     unknown = [name for name in wanted if name not in figures]
     if unknown:
-        known = ", ".join(sorted(figures))
-        print(f"no figure is called {', '.join(unknown)} (known: {known})", file=sys.stderr)
+        listed = ", ".join(sorted(figures))
+        print(f"no figure is called {', '.join(unknown)} (known: {listed})", file=sys.stderr)
         return 2
     for name in wanted or figures:
         try:

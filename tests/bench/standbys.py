@@ -52,7 +52,7 @@ def variants() -> Result:
     """Three measures of each variant, in the order that getVariants declares or not: how long a packet
     takes, flows that the standby does not know when a burst has left, records sent a packet."""
     names = list(VARIANTS["replicate"])
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, nodes(Path(folder)) as both:
         talk = _Talk(both[0])
         for number in range(FLOWS):
@@ -60,8 +60,8 @@ def variants() -> Result:
         talk.received(1.0)
         for turn in range(ROUNDS):
             for name in names:
-                found[name].append(_measured(both, talk, name, f"{name} {turn}"))
-    told = {name: tuple(map(median, zip(*found[name], strict=True))) for name in names}
+                measured[name].append(_measured(both, talk, name, f"{name} {turn}"))
+    told = {name: tuple(map(median, zip(*measured[name], strict=True))) for name in names}
     declared = VARIANTS["replicate"]
     # Less time and less that is unknown are better; more that is sent is more.
     better = {name: (-ms, -unknown, sent) for name, (ms, unknown, sent) in told.items()}
@@ -98,19 +98,19 @@ class _Talk:
 
     def received(self, wait_s: float, count: int = 1 << 30) -> list[float]:
         """How long each has taken (s)."""
-        found: list[float] = []
+        delays: list[float] = []
         self._node.wire.settimeout(wait_s)
         try:
-            while len(found) < count:
+            while len(delays) < count:
                 _, frame = nsh.decode(self._node.wire.recv(65536)) or (None, b"")
                 now = time.perf_counter()
                 assert self._view.load(frame)
                 at = self._view.l4 + 8
                 number = int.from_bytes(self._view.data[at : at + 8], "big")
-                found.append(now - self._sent[number])
+                delays.append(now - self._sent[number])
         except TimeoutError:
             pass
-        return found
+        return delays
 
 
 def _measured(

@@ -85,19 +85,19 @@ def pause() -> Result:
         _open(both[0])
         turn = 0
         for _ in range(ROUNDS):
-            for variant, found in waited.items():
+            for variant, measured in waited.items():
                 source, target = both[turn % 2], both[1 - turn % 2]
-                found.append(_moved(source, target, variant, f"m{turn}", trips))
+                measured.append(_moved(source, target, variant, f"m{turn}", trips))
                 turn += 1
     trip = median(trips)
-    pauses = {variant: median(found) for variant, found in waited.items()}
+    pauses = {variant: median(measured) for variant, measured in waited.items()}
     shortest = sorted(pauses, key=lambda variant: pauses[variant])
     declared = sorted(pauses, key=lambda v: -VARIANTS["transfer"][v].performance)
     return {
         "value": round(pauses["order_preserving"] / trip, 1),
         "compared_with": {v: round(p / trip, 1) for v, p in pauses.items()},
         "marker_round_trip_ms": round(trip * 1e3, 2),
-        "pause_ms": {variant: round(found * 1e3, 2) for variant, found in pauses.items()},
+        "pause_ms": {variant: round(waited_s * 1e3, 2) for variant, waited_s in pauses.items()},
         "flows": FLOWS,
         "as_declared": shortest == declared,
     }

@@ -58,13 +58,13 @@ class Check:
 
 
 def _checks() -> list[Check]:
-    found: list[Check] = []
+    checks: list[Check] = []
     for nfs in GRAPHS:
         for size in SIZES:
-            spi = FIRST_SPI + len(found)
+            spi = FIRST_SPI + len(checks)
             named = [(f"{nf}{spi}.{k}", nf, WORKLOADS[nf].config) for k, nf in enumerate(nfs)]
-            found.append(Check(nfs, size, NfRow(named, WORKLOADS["napt"], spi)))
-    return found
+            checks.append(Check(nfs, size, NfRow(named, WORKLOADS["napt"], spi)))
+    return checks
 
 
 def _arrived() -> int:

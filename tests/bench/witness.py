@@ -125,7 +125,7 @@ def sampling_cost() -> dict[str, Any]:
     by_witness = _lost_shares(witnessed, witness, (0.0, 0.001, 0.01, 0.1, 1.0))
     return {
         "name": "sampling_cost",
-        "value": max(found["0.01"] for found in by_witness.values() if found),
+        "value": max(losses["0.01"] for losses in by_witness.values() if losses),
         "unit": "share of packets/s lost",
         "compared_with": "the same switch without a witness: classify, label, tag, fabric; in process",
         "by_engine": by_witness,

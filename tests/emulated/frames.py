@@ -28,10 +28,10 @@ def ask(interface: str, seconds: float, wanted: bytes) -> None:
         port.send_batch([bytes.fromhex(sys.stdin.readline())])
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            found = [frame for frame in port.recv_batch() if wanted in frame]
-            for frame in found:
+            answers = [frame for frame in port.recv_batch() if wanted in frame]
+            for frame in answers:
                 print(frame.hex())
-            if found:
+            if answers:
                 return
             time.sleep(0.01)
 

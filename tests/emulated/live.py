@@ -60,13 +60,13 @@ OWN_SWITCHES = [SWITCHES[0], SWITCHES[-1]]
 
 def device_logs(most: int = 4000) -> str:
     """The ends of the logs of all networks in this test's folders, `most` characters each."""
-    found: list[str] = []
+    logs: list[str] = []
     for name in list_networks():
         with suppress(NetworkError, OSError):
             for log in sorted(Path(load_handle(name).run_dir).glob("**/*.log")):
                 if end := log.read_text(errors="replace")[-most:].strip():
-                    found.append(f"--- {name}: {log.name}\n{end}")
-    return "\n".join(found)
+                    logs.append(f"--- {name}: {log.name}\n{end}")
+    return "\n".join(logs)
 
 
 @contextmanager
@@ -144,11 +144,11 @@ class Live:
 
     def worker_metrics(self) -> dict[str, dict[str, int]]:
         """queryMetrics of every worker that answers."""
-        found: dict[str, dict[str, int]] = {}
+        metrics: dict[str, dict[str, int]] = {}
         for worker in self.state.workers:
             with WorkerClient(worker.name, worker.api) as session, suppress(ServerError):
-                found[worker.name] = session.metrics()
-        return found
+                metrics[worker.name] = session.metrics()
+        return metrics
 
     def counted(self, what: str) -> int:
         """A counter summed over the workers."""

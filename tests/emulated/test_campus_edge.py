@@ -144,11 +144,11 @@ def test_arp_answers_for_the_pool(campus: Campus) -> None:
         asked = Ether(src=H3_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(
             hwsrc=H3_MAC, psrc=H3, pdst=address
         )
-        found = campus.frames(
+        replies = campus.frames(
             "h3", "ask", "eth0", "2", socket.inet_aton(address).hex(), lines=[bytes(asked)]
         )
-        assert found, f"nobody answers for {address}"
-        answer = Ether(found[0])[ARP]
+        assert replies, f"nobody answers for {address}"
+        answer = Ether(replies[0])[ARP]
         assert (answer.op, answer.psrc, answer.hwsrc) == (2, address, GATEWAY)
 
 
@@ -414,8 +414,8 @@ def _malformed(seeds: list[bytes], dice: random.Random) -> list[bytes]:
 def _processes(campus: Campus) -> dict[str, int]:
     """Those of switches and workers that live, and how often an NF has raised."""
     (status,) = net_status(campus.name)
-    found = {c.name: c.pid for c in status.components if c.alive and c.kind in ("switch", "worker")}
-    return found | {"nf_error": campus.counted("drop.nf_error")}
+    pids = {c.name: c.pid for c in status.components if c.alive and c.kind in ("switch", "worker")}
+    return pids | {"nf_error": campus.counted("drop.nf_error")}
 
 
 def _unharmed(campus: Campus, before: dict[str, int]) -> None:

@@ -36,12 +36,12 @@ INTERRUPTED = (130, -signal.SIGINT)
 def left_behind(folder: Path) -> list[str]:
     """The command lines of processes that were started with this test's folders."""
     mine = f"XDG_RUNTIME_DIR={folder}".encode()
-    found: list[str] = []
+    commands: list[str] = []
     for pid in set(filter(str.isdigit, os.listdir("/proc"))) - {str(os.getpid())}:
         with suppress(OSError):
             if mine in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.append(Path(f"/proc/{pid}/cmdline").read_text())
-    return found
+                commands.append(Path(f"/proc/{pid}/cmdline").read_text())
+    return commands
 
 
 def gone(network_id: str, folder: Path) -> bool:

@@ -77,9 +77,9 @@ class Wired:
         self.near.send_batch([frame])
         until = time.monotonic() + 2
         while time.monotonic() < until:
-            for found in self.far.recv_batch():
-                if found[:12] == frame[:12]:
-                    return found
+            for received in self.far.recv_batch():
+                if received[:12] == frame[:12]:
+                    return received
             time.sleep(0.002)
         return None
 
@@ -198,8 +198,8 @@ def test_a_device_ends_with_the_process_that_moves_its_packets(tmp_path: Path) -
         assert device.stderr is not None
         assert '"ready": true' in device.stdout.readline()
         children = Path(f"/proc/{device.pid}/task/{device.pid}/children")
-        found = [int(c) for c in children.read_text().split()]
-        (mover,) = (c for c in found if "python" not in os.readlink(f"/proc/{c}/exe"))
+        pids = [int(c) for c in children.read_text().split()]
+        (mover,) = (c for c in pids if "python" not in os.readlink(f"/proc/{c}/exe"))
         os.kill(mover, signal.SIGSEGV)
         assert device.wait(20) == 1
         assert "process is gone" in device.stderr.read()

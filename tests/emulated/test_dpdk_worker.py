@@ -76,10 +76,10 @@ def test_vectors_over_an_interface(running: Running) -> None:
 
 def test_it_has_no_rights(running: Running) -> None:
     status = Path(f"/proc/{running.pid}/status").read_text()
-    found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    assert found["Uid"].split() == [str(USER)] * 4
-    assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == 0
-    assert found["NoNewPrivs"] == "1"
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == [str(USER)] * 4
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
 
 
 def test_a_link_that_goes_and_comes_and_costs_nothing(running: Running) -> None:

@@ -75,9 +75,9 @@ def live(request: pytest.FixtureRequest) -> Iterator[Live]:
 
 
 def manifest_keys(live: Live) -> list[str]:
-    found = live.network.journal.deployed()["campus_edge"].manifest
-    assert found is not None
-    return [str(found.key0), str(found.key1)]
+    manifest = live.network.journal.deployed()["campus_edge"].manifest
+    assert manifest is not None
+    return [str(manifest.key0), str(manifest.key1)]
 
 
 def test_tables_show_what_a_ping_hit_and_where_the_rule_is(live: Live) -> None:
@@ -186,9 +186,9 @@ def test_a_deny_behind_our_back_is_a_difference_a_reason_and_a_way_not_taken(liv
         turned = victim.entry._replace(action="acl.ipv4.deny", params=())
         client.write(client.schema.updates([turned], victim.graph, p4r.Update.MODIFY))
         try:
-            found = run_json("tables", "leaf1", "--diff", expect=1)["differences"]
-            assert [item["kind"] for item in found] == ["changed"]
-            assert found[0]["expected"]["origin"] == "edge_acl: default"
+            differences = run_json("tables", "leaf1", "--diff", expect=1)["differences"]
+            assert [item["kind"] for item in differences] == ["changed"]
+            assert differences[0]["expected"]["origin"] == "edge_acl: default"
             asked = ("explain", "--from", "h1", "--to", "h3:80", "--why-not", "edge_nat")
             told = run_json(*asked)["why_not"]
             assert not told["reached"]

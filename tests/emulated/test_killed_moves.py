@@ -61,15 +61,15 @@ class Site:
 
     def mappings(self) -> dict[Core, int]:
         """How many each worker has; AssertionError while one does not answer."""
-        found: dict[Core, int] = {}
+        counts: dict[Core, int] = {}
         for core in self.live.network.cores:
             try:
                 with self.live.network.worker(core) as worker:
                     count = worker.metrics().get(f"{GRAPH}/nat.mappings", 0)
             except ReportedError as error:
                 raise AssertionError(str(error)) from error
-            found |= {core: count} if count else {}
-        return found
+            counts |= {core: count} if count else {}
+        return counts
 
     def opened(self) -> None:
         """All flows have a mapping, and one worker has them all: the one that the journal names."""

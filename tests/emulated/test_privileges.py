@@ -46,11 +46,11 @@ def graph(key: str) -> dict[str, Any]:
 
 def statuses(pid: int) -> list[dict[str, list[str]]]:
     """What the kernel says of each of a process's threads."""
-    found: list[dict[str, list[str]]] = []
+    threads: list[dict[str, list[str]]] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         lines = (task / "status").read_text().splitlines()
-        found.append({n: rest.split() for n, _, rest in (line.partition(":") for line in lines)})
-    return found
+        threads.append({n: rest.split() for n, _, rest in (line.partition(":") for line in lines)})
+    return threads
 
 
 def children(pid: int) -> list[int]:

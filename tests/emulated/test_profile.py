@@ -47,10 +47,10 @@ def test_a_switch_is_written_as_plans_read_it(
 ) -> None:
     profile("softswitch", "--folder", str(tmp_path))
     monkeypatch.setenv(FOLDER, str(tmp_path))
-    found = switch_profile("softswitch")
-    assert found is not None
-    assert set(found.pass_ns) == {64, 512, 1500}
-    assert found.packets_per_second > 0
+    measured = switch_profile("softswitch")
+    assert measured is not None
+    assert set(measured.pass_ns) == {64, 512, 1500}
+    assert measured.packets_per_second > 0
     assert runtime_profile("python") is None
 
 

@@ -55,8 +55,8 @@ def test_all_commands_go_over_tls(site: Path) -> None:
     ]
     orchestrator("tables", "all", "--diff", "-n", "secured")
     for server in ("server1", "server2", "server1"):
-        found = orchestrator_json("move", "campus_edge/edge_nat", "--to", server, "-n", "secured")
-        told = found["graphs"]["campus_edge"]["state_moved"]
+        moved = orchestrator_json("move", "campus_edge/edge_nat", "--to", server, "-n", "secured")
+        told = moved["graphs"]["campus_edge"]["state_moved"]
         assert not any("stays behind" in line for line in told), told
     assert told, "state goes from worker to worker by their certificates"
     stranger = [

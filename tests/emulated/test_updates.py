@@ -47,8 +47,8 @@ def test_nothing_is_lost(live: Live) -> None:
     assert report.tcp_bytes > 100_000, report
     counted = max(
         value
-        for found in live.worker_metrics().values()
-        for name, value in found.items()
+        for metrics in live.worker_metrics().values()
+        for name, value in metrics.items()
         if name.startswith("updated/firewall") and name.endswith(".packets")
     )
     assert counted > report.sent / 2, "a changed firewall goes on with its counters"

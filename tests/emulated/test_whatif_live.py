@@ -67,12 +67,12 @@ def test_it_starts_from_what_is_deployed_and_measured(live: Live) -> None:
     live.comes_to_ping("h1", "198.51.100.13")
     entries = len(live.tables("leaf1"))
     with pinging(live, "h1", "198.51.100.13") as said:
-        found = whatif(live, "--interval", "4", "--scale", "traffic=3x", "--fail", "node:spine1")
+        answer = whatif(live, "--interval", "4", "--scale", "traffic=3x", "--fail", "node:spine1")
     assert lost(said[0]) <= 1  # the last one was on its way when ping was ended
     # 50 packets/s on an idle machine; a busy one sends fewer, never more.
-    other = found["measured"]["other"]
+    other = answer["measured"]["other"]
     assert 0.3 * FRAME * 8 / INTERVAL_S <= other <= 1.1 * FRAME * 8 / INTERVAL_S
-    now, changed = found["scenarios"]
+    now, changed = answer["scenarios"]
     assert now["rate_of"]["other"] == other
     assert changed["rate_of"]["other"] == pytest.approx(3 * other, abs=2000)
     assert now["slo_met"]

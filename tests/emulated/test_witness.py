@@ -136,15 +136,19 @@ def test_from_workers_to_the_customers_verdict() -> None:
         with running(*watch, *secret), running(*serve, "--listen", cle):
             with tapped(live, "honest", "h1", "h3"):
                 assert live.pings("h1", "198.51.100.13", 20)
-            for found in ends(live, "honest").values():
-                assert (found["sent"], found["lost"], found["problems"]) == (20, 0, [])
+            for verdict in ends(live, "honest").values():
+                assert (verdict["sent"], verdict["lost"], verdict["problems"]) == (20, 0, [])
             eventually(lambda: judged(live, bundle)["packets"] >= 40, what="40 packets judged")
-            found = judged(live, bundle)
-            assert (found["findings"], found["completeness"], found["path"]) == ([], True, True)
+            verdict = judged(live, bundle)
+            assert (verdict["findings"], verdict["completeness"], verdict["path"]) == (
+                [],
+                True,
+                True,
+            )
             # A worker that starts anew is told the epochs again, and a new boot is no gap.
             orchestrator("net", "restart", live.state.workers[0].name, "--network", "w")
             orchestrator("reconcile", "w")
-            before = found["packets"]
+            before = verdict["packets"]
             # Until it is told, what it sends on is nobody's to judge.
             eventually(
                 lambda: (
@@ -167,7 +171,9 @@ def test_from_workers_to_the_customers_verdict() -> None:
             with tapped(live, "denied", "h1", "h3"):
                 assert not live.pings("h1", "198.51.100.13", 20, wait=0.2)
             there = ends(live, "denied")
-            assert any("did not come" in p for found in there.values() for p in found["problems"])
+            assert any(
+                "did not come" in p for verdict in there.values() for p in verdict["problems"]
+            )
         orchestrator("net", "down", "w")
 
 
@@ -182,11 +188,11 @@ def test_switches_report_to_the_collector(switch: str) -> None:
         orchestrator("compile", graph, "-t", "leaf-spine", "-o", str(bundle))
         orchestrator("deploy", str(bundle), "--network", "w")
         manifest = str(agreed(folder, graph, bundle, "--switches"))
-        known = ("--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle))
-        known = (*known, "--network", "w")
-        watch = ("verify", "cle", "watch", manifest, *known, "--collector", "server2")
+        options = ("--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle))
+        options = (*options, "--network", "w")
+        watch = ("verify", "cle", "watch", manifest, *options, "--collector", "server2")
         serve = ("verify", "cle", "serve", str(folder / "log"), "--key", str(folder / "cle.pem"))
-        collect = (manifest, *known, "--cle", cle)
+        collect = (manifest, *options, "--cle", cle)
         with (
             running(*serve, "--listen", cle),
             collecting(live, "server2", *collect),
@@ -196,9 +202,9 @@ def test_switches_report_to_the_collector(switch: str) -> None:
 
             def complete() -> bool:
                 """Records of switches and of workers come by ways of their own."""
-                found = judged(live, bundle)
-                assert found["findings"] == [], found["findings"]
-                return found["packets"] >= 40 and found["completeness"] and found["path"]
+                verdict = judged(live, bundle)
+                assert verdict["findings"] == [], verdict["findings"]
+                return verdict["packets"] >= 40 and verdict["completeness"] and verdict["path"]
 
             eventually(complete, what="40 packets, of which everybody told all")
             ways = orchestrator_json(

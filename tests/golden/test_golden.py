@@ -60,16 +60,16 @@ def unit_json(unit: Unit) -> dict[str, Any]:
 
 def elements_json(result: Compiled) -> dict[str, Any]:
     """Of each NF's ports: elements in digest, since an ACL has hundreds of rules."""
-    found: dict[str, Any] = {}
+    units: dict[str, Any] = {}
     for unit in result.cuts.units.values():
         if unit.element is not None:
             program = asdict(unit.element)["program"]
             text = json.dumps(program, sort_keys=True, default=value)
-            found[str(unit.occurrence)] = {
+            units[str(unit.occurrence)] = {
                 "outputs": unit.element.outputs,
                 "sha256": hashlib.sha256(text.encode()).hexdigest(),
             }
-    return found
+    return units
 
 
 def cuts_json(result: Compiled) -> dict[str, Any]:

@@ -196,11 +196,11 @@ class EdgeSwitch:
         wanted = p4r.Entity()
         wanted.table_entry.table_id = self.schema.table(table).id
         wanted.table_entry.counter_data.SetInParent()
-        found = sum(e.table_entry.counter_data.packet_count for e in self.soft.read(wanted))
+        packets = sum(e.table_entry.counter_data.packet_count for e in self.soft.read(wanted))
         if self.fast is not None:
             theirs = self.fast.read(wanted)
-            assert sum(e.table_entry.counter_data.packet_count for e in theirs) == found
-        return found
+            assert sum(e.table_entry.counter_data.packet_count for e in theirs) == packets
+        return packets
 
 
 def forwarding(number: int = 1) -> tuple[EdgeSwitch, int]:

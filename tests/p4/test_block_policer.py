@@ -38,17 +38,17 @@ def policing(yellow: Verdict, red: Verdict, meter: Meter | None) -> EdgeSwitch:
 
 
 def dscps(switch: EdgeSwitch, count: int, packet: Packet) -> list[int | None]:
-    found: list[int | None] = []
+    values: list[int | None] = []
     for _ in range(count):
         left = switch.send(ether(packet / UDP() / bytes(100)))
         frame = left[0][1] if left else None
         if frame is not None and isinstance(packet, IP):
             assert frame == summed(frame)
-        found.append(None if frame is None else int.from_bytes(frame[14:16], "big") >> 6 & 0x3F)
-        if found[-1] is not None and isinstance(packet, IP):
+        values.append(None if frame is None else int.from_bytes(frame[14:16], "big") >> 6 & 0x3F)
+        if values[-1] is not None and isinstance(packet, IP):
             assert frame is not None
-            found[-1] = frame[15] >> 2
-    return found
+            values[-1] = frame[15] >> 2
+    return values
 
 
 @pytest.mark.parametrize("packet", [IP(tos=3), IPv6(tc=3)])
@@ -95,9 +95,9 @@ def test_each_colour_is_counted() -> None:
     wanted.table_entry.table_id = switch.schema.table("policer.colours").id
     wanted.table_entry.counter_data.SetInParent()
     counted = {
-        int.from_bytes(found.table_entry.match[1].exact.value): (
-            found.table_entry.counter_data.packet_count
+        int.from_bytes(entry.table_entry.match[1].exact.value): (
+            entry.table_entry.counter_data.packet_count
         )
-        for found in switch.soft.read(wanted)
+        for entry in switch.soft.read(wanted)
     }
     assert counted == {YELLOW: 2, RED: 3}

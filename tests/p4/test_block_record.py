@@ -68,12 +68,12 @@ def split(out: list[tuple[int, bytes]]) -> tuple[list[tuple[int, bytes]], list[R
     told = [frame for port, frame in out if reports.is_report(frame)]
     assert all(port == OTHER_FABRIC_PORT for port, frame in out if reports.is_report(frame))
     assert all(reports.is_authentic(frame, KEY) for frame in told)
-    found = [reports.decode(frame) for frame in told]
-    for frame, report in zip(told, found, strict=True):
+    decoded = [reports.decode(frame) for frame in told]
+    for frame, report in zip(told, decoded, strict=True):
         made = bytearray(report.encode(COLLECTOR, KEY))
         made[14:16] = frame[14:16]  # its TTL has fallen as it entered the fabric
         assert bytes(made) == frame
-    return [(port, frame) for port, frame in out if not reports.is_report(frame)], found
+    return [(port, frame) for port, frame in out if not reports.is_report(frame)], decoded
 
 
 def transit(label: int, *, flow: int = 0, ingress_us: int = 0, si: int = 250) -> bytes:

@@ -204,12 +204,12 @@ class TestSampling:
     def samples(switch: EdgeSwitch) -> list[dict[str, int]]:
         info = switch.schema.p4info.controller_packet_metadata
         names = {m.id: m.name for h in info if h.preamble.name == "packet_in" for m in h.metadata}
-        found = [
+        headers = [
             {names[m.metadata_id]: int.from_bytes(m.value, "big") for m in packet.metadata}
             for packet in switch.soft.packet_ins
         ]
         switch.soft.packet_ins.clear()
-        return found
+        return headers
 
     @pytest.mark.parametrize("rate", [0.0, 0.01, 0.5, 1.0])
     def test_the_decision_is_the_prfs(self, rate: float) -> None:

@@ -92,15 +92,15 @@ class TestEveryTable:
 
     def test_has_a_const_default_action(self, pipeline: str, table: p4i.Table) -> None:
         assert table.const_default_action_id
-        found = [
+        const_tables = [
             t
             for p in program(pipeline)["pipelines"]
             for t in p["tables"]
             if t["name"] == table.preamble.name
         ]
-        assert len(found) == 1
-        assert found[0]["default_entry"]["action_const"]
-        assert found[0]["max_size"] == table.size
+        assert len(const_tables) == 1
+        assert const_tables[0]["default_entry"]["action_const"]
+        assert const_tables[0]["max_size"] == table.size
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

@@ -229,10 +229,10 @@ class Watched(Twins):
         theirs = self.bmv2.exchange(port, [bytes(frame)], len(ours), 0.05)
         both = ours, [(number, data) for number, frames in theirs.items() for data in frames]
         seen: list[tuple[Counter[object], list[int]]] = []
-        for found in both:
-            told = [data for _, data in found if reports.is_report(data)]
+        for sent in both:
+            told = [data for _, data in sent if reports.is_report(data)]
             assert all(reports.is_authentic(data, KEY) for data in told)
-            plain = [(number, data) for number, data in found if not reports.is_report(data)]
+            plain = [(number, data) for number, data in sent if not reports.is_report(data)]
             made = [reports.decode(data) for data in told]
             timeless = [
                 replace(r, arrival_us=0, number=0, ingress_us=r.ingress_us if r.path else 0)

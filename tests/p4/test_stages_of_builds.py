@@ -35,10 +35,10 @@ NEEDS = (
 )
 
 
-def tables(found: Fit) -> dict[str, object]:
+def tables(placement: Fit) -> dict[str, object]:
     return {
         instance_table(placed.name): (placed.first, placed.last, placed.use, placed.entries)
-        for placed in found.placed
+        for placed in placement.placed
         if placed.keyed and placed.entries
     }
 

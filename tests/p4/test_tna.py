@@ -75,14 +75,14 @@ def test_p4c_says_the_same_of_them(target: str, generation: int, tmp_path: Path)
     # Behind its front end this compiler asks for v1model, and of nothing else it complains.
     errors = re.findall(r"error: (.*)", run.stderr)
     assert [error.split(":")[0] for error in errors] == ["package Switch"], run.stderr
-    found = said(text_format.Parse(info.read_text(), p4i.P4Info()))
+    p4c_says = said(text_format.Parse(info.read_text(), p4i.P4Info()))
     expected = {
         table: what
         for table, what in said(V1MODEL).items()
         if not table.startswith(LEFT_OUT)
         if not any(table.startswith(f"ingress.{s.instance}.") for s in EDGE_SLOTS if s not in slots)
     }
-    assert found == expected
+    assert p4c_says == expected
 
 
 def test_an_action_that_an_entry_may_have_is_of_one_table() -> None:

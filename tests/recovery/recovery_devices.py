@@ -49,7 +49,7 @@ def devices(
     folder: Path, where: str = "leaf-spine", *, first: str = "", engine: str = "python"
 ) -> Iterator[Devices]:
     """All devices of a topology as processes, workers in one; switches start with program `first`."""
-    found = topology(where)
+    network = topology(where)
     processes: list[subprocess.Popen[str]] = []
 
     def start(*argv: str) -> subprocess.Popen[str]:
@@ -64,11 +64,11 @@ def devices(
                 *("--device-id", str(switch.id), "--grpc-addr", "127.0.0.1:0"),
                 *((first and f"--pipeline={first}.json --p4info={first}.p4info.txtpb").split()),
             )
-            for name, switch in found.switches.items()
+            for name, switch in network.switches.items()
         }
         cores = [
             (server, core, f"unix:{folder}/{server.name}-{core}.sock")
-            for server in found.servers.values()
+            for server in network.servers.values()
             for core in server.worker_cores
         ]
         sockets = [
@@ -78,12 +78,12 @@ def devices(
         workers = start(str(WORKERS), *sockets)
         _announced(workers)
         reached = {
-            name: PipelineAddress(_announced(process)["grpc_addr"], found.switches[name].id)
+            name: PipelineAddress(_announced(process)["grpc_addr"], network.switches[name].id)
             for name, process in started.items()
         }
         inventory = Inventory(
             "devices",
-            found,
+            network,
             reached,
             tuple(
                 WorkerAddress(str(Core(server.name, core)), Core(server.name, core), api)

@@ -41,19 +41,19 @@ class Site:
     @property
     def now(self) -> str:
         """The version that the devices are in, none between; the journal must know of it."""
-        found = read_state(self.network)
-        here = [name for name, state in self.states.items() if state == found]
-        assert here, self._between(found)
+        now_there = read_state(self.network)
+        here = [name for name, state in self.states.items() if state == now_there]
+        assert here, self._between(now_there)
         journal = Journal(self.network.name)
         assert journal.intent() is None
-        known, expected = journal.deployed().get("campus"), self.versions[here[0]]
-        assert _entries(known and known.bundle) == _entries(expected)
+        deployed, expected = journal.deployed().get("campus"), self.versions[here[0]]
+        assert _entries(deployed and deployed.bundle) == _entries(expected)
         return here[0]
 
-    def _between(self, found: State) -> str:
+    def _between(self, there: State) -> str:
         return "between the versions: " + "; ".join(
-            f"{name or 'nothing'}: {len(found - state)} too many, {len(state - found)} missing: "
-            f"{sorted(found ^ state)[:4]}"
+            f"{name or 'nothing'}: {len(there - state)} too many, {len(state - there)} missing: "
+            f"{sorted(there ^ state)[:4]}"
             for name, state in self.states.items()
         )
 

@@ -18,15 +18,15 @@ WHOLE = ROOT / "requirements.lock"
 
 def locked(path: Path) -> dict[str, list[Requirement]]:
     """The entries by name: an environment marker may give a package several versions."""
-    found: dict[str, list[Requirement]] = {}
+    requirements: dict[str, list[Requirement]] = {}
     for entry in path.read_text().replace("\\\n", " ").splitlines():
         text, *hashes = re.split(r"\s+--hash=sha256:", entry.strip())
         assert hashes, f"{path.name}: {text} has no hash"
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in hashes), text
         requirement = Requirement(text)
         assert re.fullmatch(r"==[^*]+", str(requirement.specifier)), text
-        found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
-    return found
+        requirements.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return requirements
 
 
 def test_the_lock_has_what_the_project_asks_for() -> None:
@@ -38,9 +38,9 @@ def test_the_lock_has_what_the_project_asks_for() -> None:
     asked = [a for a in (*project["dependencies"], *server_side["dependencies"]) if a != own]
     for extra in project["optional-dependencies"].values():
         asked += extra
-    known = locked(WHOLE)
+    pinned = locked(WHOLE)
     for requirement in map(Requirement, asked):
-        entries = known.get(canonicalize_name(requirement.name), [])
+        entries = pinned.get(canonicalize_name(requirement.name), [])
         assert entries, f"{requirement} is not in {WHOLE.name}: make lock"
         for entry in entries:
             (version,) = entry.specifier

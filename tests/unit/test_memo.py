@@ -35,7 +35,7 @@ def test_lists_are_answered_for_each_object_and_asked_about_once(
         with memo.round():
             for items in pair:
                 before = len(asked)
-                assert [found for (found,) in memo.each("it", items, asked.answer)] == items
+                assert [answer for (answer,) in memo.each("it", items, asked.answer)] == items
                 assert len(asked[before:]) == len(set(asked[before:]))
             before = len(asked)
             memo.each("it", pair[0], asked.answer)
@@ -88,7 +88,7 @@ def test_a_round_that_fails_forgets_nothing() -> None:
 
     with memo.round():
         compiled()
-    found = len(asked)
+    count = len(asked)
 
     def failed() -> None:
         with memo.round():
@@ -100,7 +100,7 @@ def test_a_round_that_fails_forgets_nothing() -> None:
     assert memo.last("place") is items
     with memo.round():
         compiled()
-    assert len(asked) == found
+    assert len(asked) == count
 
 
 def test_a_memo_knows_nothing_where_objects_are_others() -> None:

@@ -83,8 +83,8 @@ def test_add_a_target(tmp_path: Path) -> None:
         {"a": ("acl", {"rules": [{"protocol": "tcp", "dst_port": "1-9", "action": "deny"}]})},
         both_ways("inside", "a", "outside"),
     )
-    found = compile_graph(CompileRequest(graph, dataclasses.replace(network, switches=switches)))
-    assert {t for _, t in found.bundle.pipeline_of.values()} == {"toy"}
+    compiled = compile_graph(CompileRequest(graph, dataclasses.replace(network, switches=switches)))
+    assert {t for _, t in compiled.bundle.pipeline_of.values()} == {"toy"}
 
 
 def test_add_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

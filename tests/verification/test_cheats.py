@@ -96,7 +96,7 @@ def astray(provider: Provider) -> None:
     right, wrong = ("mac", device_mac(LEAF2)), ("mac", device_mac(SPINE1))
     changed = [
         entry._replace(params=tuple(wrong if param == right else param for param in entry.params))
-        for entry in (found.entry for found in switch.entries())
+        for entry in (row.entry for row in switch.entries())
         if right in entry.params
     ]
     switch.write(switch.schema.updates(changed, "campus", p4r.Update.MODIFY))
@@ -190,16 +190,16 @@ def on_log(change: Callable[[records.Record], records.Record | None]) -> Callabl
         chance = random.Random(seed)
 
         def log(told: list[bytes]) -> list[bytes]:
-            found: list[bytes] = []
+            entries_kept: list[bytes] = []
             for data in told:
                 record = records.read(data)
                 mine = record.point in SERVER and record.kind is not RecordKind.EVENT
                 if mine and chance.random() < SHARE:
                     made = change(record)
-                    found += [] if made is None else [made.pack()]
+                    entries_kept += [] if made is None else [made.pack()]
                 else:
-                    found.append(data)
-            return found
+                    entries_kept.append(data)
+            return entries_kept
 
         return Cheat(log=log)
 

@@ -113,8 +113,8 @@ def withheld(kinds: set[RecordKind], share: int) -> Cheat:
     """Of one label in `share` the CLE has no record of these kinds."""
 
     def log(told: list[bytes]) -> list[bytes]:
-        found = [(data, records.read(data)) for data in told]
-        return [data for data, r in found if r.kind not in kinds or r.label % share]
+        records_told = [(data, records.read(data)) for data in told]
+        return [data for data, r in records_told if r.kind not in kinds or r.label % share]
 
     return Cheat(log=log)
 
@@ -164,20 +164,20 @@ CHEATS = {
 
 @pytest.mark.slow
 def test_taps_and_records_of_an_honest_provider_agree() -> None:
-    found = beside_records(Provider(5))
-    assert found.problems == ()
-    assert (found.untold_outputs, found.missing_outputs) == (0, 0)
-    assert found.told > 15
-    assert found.others > 60
-    assert found.outputs > 15
+    compared = beside_records(Provider(5))
+    assert compared.problems == ()
+    assert (compared.untold_outputs, compared.missing_outputs) == (0, 0)
+    assert compared.told > 15
+    assert compared.others > 60
+    assert compared.outputs > 15
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHEATS)
 def test_what_neither_taps_nor_records_tell_alone(name: str) -> None:
     make, packets, says = CHEATS[name]
-    found = beside_records(Provider(1, make(1)), packets)
-    assert any(says in problem for problem in found.problems), found
+    compared = beside_records(Provider(1, make(1)), packets)
+    assert any(says in problem for problem in compared.problems), compared
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_what_neither_taps_nor_records_tell_alone(name: str) -> None:
 def test_taps_beside_records_tell_whatever_the_seed(name: str) -> None:
     make, packets, says = CHEATS[name]
     ends = (beside_records(Provider(seed, make(seed)), packets) for seed in range(20))
-    assert sum(not any(says in p for p in found.problems) for found in ends) <= 1
+    assert sum(not any(says in p for p in compared.problems) for compared in ends) <= 1
 
 
 def test_fishers_test_is_the_hypergeometrics() -> None:

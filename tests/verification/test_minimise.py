@@ -85,10 +85,10 @@ def test_one_packet_and_one_rule(tmp_path: Path, from_file: bool) -> None:
 def test_a_difference_that_does_not_show_again_is_not_made_up(tmp_path: Path) -> None:
     graph, topology = graph_of(tmp_path, {"rules": RULES}), load_topology("leaf-spine")
     frames = [("h1", bytes(64))]
-    found = minimise(
+    smallest = minimise(
         graph, topology, frames, lambda g: compile_graph(CompileRequest(g, topology)).bundle
     )
-    assert found is None
+    assert smallest is None
 
 
 def test_reduced_keeps_what_is_needed_together() -> None:

@@ -153,12 +153,12 @@ def shaped(nfs: list[dict[str, Any]], tmp_path: Path) -> ServiceGraph:
 
 def kinds(graph: ServiceGraph, topology: Topology) -> dict[str, set[str]]:
     """NF type -> kinds of device that its units run on."""
-    found: dict[str, set[str]] = {}
+    stories: dict[str, set[str]] = {}
     for story in compile_graph(CompileRequest(graph, topology)).bundle.stories:
         nf = story.unit.split(".")[0]
         if nf in graph.nfs:
-            found.setdefault(graph.nfs[nf].type, set()).add(story.kind)
-    return found
+            stories.setdefault(graph.nfs[nf].type, set()).add(story.kind)
+    return stories
 
 
 @pytest.mark.parametrize("topology", ["leaf-spine", "single"])

@@ -87,7 +87,7 @@ def met(graph: ServiceGraph) -> dict[str, set[str]]:
         return list(network.send(host, frame))
 
     Driver([send], seed=1).run(campaign(graph, topology, 1), PACKETS)
-    return {name: found.met for name, found in noting.items()}
+    return {name: notes.met for name, notes in noting.items()}
 
 
 def warnings_of(raw: dict[str, Any], folder: Path) -> tuple[ServiceGraph, tuple[str, ...]]:
@@ -107,10 +107,10 @@ def warnings_of(raw: dict[str, Any], folder: Path) -> tuple[ServiceGraph, tuple[
 @given(graphs())
 def test_what_can_never_match_is_never_met(tmp_path: Path, raw: dict[str, Any]) -> None:
     graph, warnings = warnings_of(raw, tmp_path)
-    warned = [found.groups() for text in warnings if (found := _WARNED.search(text))]
+    warned = [matched.groups() for text in warnings if (matched := _WARNED.search(text))]
     assume(warned)
-    found = met(graph)
-    assert [(nf, rule) for nf, rule in warned if rule in found[nf]] == [], json.dumps(raw)
+    matched = met(graph)
+    assert [(nf, rule) for nf, rule in warned if rule in matched[nf]] == [], json.dumps(raw)
 
 
 def chain(lists: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def test_what_an_earlier_rule_takes_whole_is_told(
     tmp_path: Path, lists: list[dict[str, Any]]
 ) -> None:
     graph, warnings = warnings_of(chain(lists), tmp_path)
-    told = {found.groups() for text in warnings if (found := _WARNED.search(text))}
-    many = {found[1] for text in warnings if (found := _MORE.search(text))}
+    told = {matched.groups() for text in warnings if (matched := _WARNED.search(text))}
+    many = {matched[1] for text in warnings if (matched := _MORE.search(text))}
     functions = functions_of(graph)
     if any("no packet ever goes" in text for text in warnings):
         return  # then an edge is told, and not each rule behind it

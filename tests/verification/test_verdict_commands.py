@@ -112,9 +112,14 @@ def test_an_honest_provider_is_found_to_be_one(agreed: Path, tmp_path: Path) -> 
     folder = logged(provider, agreed, tmp_path)
     options = ("--settle", "0", "--kept", str(folder / "kept"), "--json")
     code, told, _ = command("check", folder, agreed, *options)
-    found = json.loads(told)
-    assert (code, found["findings"], found["path"], found["completeness"]) == (0, [], True, True)
-    assert found["packets"] > 15
+    verdict = json.loads(told)
+    assert (code, verdict["findings"], verdict["path"], verdict["completeness"]) == (
+        0,
+        [],
+        True,
+        True,
+    )
+    assert verdict["packets"] > 15
     assert command("check", folder, agreed, "--json")[1].count('"packets": 0') == 1  # too young
     code, told, _ = command("trajectories", folder, agreed, "--json", "--limit", "1000")
     ways = json.loads(told)
@@ -266,8 +271,8 @@ def test_no_file_and_no_output_of_the_provider_has_a_sampling_key(
     witness = Witness((epoch,))
     later = Witness((epoch, keys.epoch_of(KEY, "campus", 2, RATE)))
     secrets += [later.epochs[1].key0, later.epochs[1].key1]
-    for name, found in inventory.pipelines.items():
-        session = SwitchClient(name, found.address, found.device_id, role=ROLE)
+    for name, address in inventory.pipelines.items():
+        session = SwitchClient(name, address.address, address.device_id, role=ROLE)
         with SwitchWitness(
             name, session, result().bundle.graph_id, 1, partial(known, name), time.time
         ) as point:

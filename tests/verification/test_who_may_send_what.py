@@ -55,7 +55,7 @@ def two_tenants() -> tuple[MemoryNetwork, dict[str, Bundle]]:
 
 def known_paths(bundles: dict[str, Bundle]) -> set[tuple[int, int]]:
     """Every (SPI, SI) that a switch or a worker of the network knows."""
-    found = {(c.spi, c.si) for b in bundles.values() for w in b.workers for c in w.chains}
+    paths = {(c.spi, c.si) for b in bundles.values() for w in b.workers for c in w.chains}
     for bundle in bundles.values():
         for program in bundle.programs.values():
             for entry in program.entries:
@@ -64,8 +64,8 @@ def known_paths(bundles: dict[str, Bundle]) -> set[tuple[int, int]]:
                     spi, si = keys["spi"], keys["si"]
                     assert isinstance(spi, Exact)
                     assert isinstance(si, Exact)
-                    found.add((spi.value, si.value))
-    return found
+                    paths.add((spi.value, si.value))
+    return paths
 
 
 def activity(network: MemoryNetwork, bundle: Bundle) -> int:

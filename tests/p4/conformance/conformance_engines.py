@@ -182,8 +182,8 @@ class Bmv2Files:
         self.writers[port].write(head + frame)
 
     def outputs(self) -> Outputs:
-        found = {p: _read_pcap(self.folder / f"p{p}_out.pcap") for p in self.ports}
-        return {p: frames for p, frames in found.items() if frames}
+        captured = {p: _read_pcap(self.folder / f"p{p}_out.pcap") for p in self.ports}
+        return {p: frames for p, frames in captured.items() if frames}
 
     def finish_input(self, ports: Sequence[int]) -> None:
         for port in ports:

@@ -124,7 +124,7 @@ def masked(text: str, width: int) -> tuple[int, int, int | None]:
 
 def closest(what: str, name: str, names: Iterable[str]) -> str:
     """The P4Info name that a loose one means."""
-    known = list(names)
+    listed = list(names)
     loose = name.replace("$", "")
 
     def flat(text: str) -> str:
@@ -137,10 +137,10 @@ def closest(what: str, name: str, names: Iterable[str]) -> str:
         lambda n: n.split(".")[-1] == name.split(".")[-1],
         lambda n: flat(loose).endswith("_" + flat(n.split(".")[-1])),
     ):
-        found = [n for n in known if test(n)]
-        if found:
-            return found[0]
-    raise StfError(f"no {what} '{name}' (known: {', '.join(known)})")
+        matching = [n for n in listed if test(n)]
+        if matching:
+            return matching[0]
+    raise StfError(f"no {what} '{name}' (known: {', '.join(listed)})")
 
 
 def canonical(value: int) -> bytes:

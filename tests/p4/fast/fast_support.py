@@ -52,12 +52,12 @@ class Pair:
 
     def read(self, entity: p4r.Entity) -> list[p4r.Entity]:
         """What both answer to a read, in no order."""
-        found = [
+        entities = [
             sorted(switch.read(entity), key=lambda e: e.SerializeToString(deterministic=True))
             for switch in (self.python, self.fast)
         ]
-        assert found[0] == found[1]
-        return found[0]
+        assert entities[0] == entities[1]
+        return entities[0]
 
 
 def _codes(switch: SoftSwitch | FastSwitch, updates: Sequence[p4r.Update]) -> list[int]:

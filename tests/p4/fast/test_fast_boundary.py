@@ -113,11 +113,11 @@ def test_the_process_ends_with_its_parent(executable: Path) -> None:
 
 def test_the_runtime_compiles_without_a_warning(tmp_path: Path) -> None:
     try:
-        known = building.dpdk_flags()[0]
+        flags = building.dpdk_flags()[0]
     except SwitchError:
-        known = ()
+        flags = ()
     for path in sorted((*building.RUNTIME.glob("*.c"), *C.glob("*.c"))):
-        if path.name == "ports_dpdk.c" and not known:
+        if path.name == "ports_dpdk.c" and not flags:
             continue
         words = [
             "cc",
@@ -128,7 +128,7 @@ def test_the_runtime_compiles_without_a_warning(tmp_path: Path) -> None:
             "-Wshadow",
             "-Werror",
             f"-I{C}",
-            *known,
+            *flags,
             "-c",
         ]
         subprocess.run([*words, str(path), "-o", str(tmp_path / "out.o")], check=True)
@@ -195,9 +195,9 @@ def test_one_process_makes_what_several_want(
         _written(path)
 
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda _: cache.kept("ab", make), range(8)))
-    assert len(begun) == len(found) == 1
-    assert found.pop().read_bytes() == bytes(100)
+        paths = set(pool.map(lambda _: cache.kept("ab", make), range(8)))
+    assert len(begun) == len(paths) == 1
+    assert paths.pop().read_bytes() == bytes(100)
 
 
 def test_what_could_not_be_made_leaves_nothing(

@@ -176,9 +176,9 @@ def test_entries_that_nobody_hits_are_told_of() -> None:
             both.now_ns += 1_600_000_000
             for switch in (both.python, both.fast):
                 switch.tick()
-            found = [list(s.idle_timeouts) for s in (both.python, both.fast)]
-            assert found[0] == found[1]
-            told.append(sum(len(n.table_entry) for n in found[0]))
+            timeouts = [list(s.idle_timeouts) for s in (both.python, both.fast)]
+            assert timeouts[0] == timeouts[1]
+            told.append(sum(len(n.table_entry) for n in timeouts[0]))
         assert told == [0, 0, 1, 1, 1, 1, 2, 2], "told once each time that it was not hit"
 
 

@@ -62,12 +62,12 @@ def pairs() -> Iterator[list[Pair]]:
         (json.loads(shipped.raw), shipped.info, shipped.setup),
     ]
     with ExitStack() as stack:
-        found: list[Pair] = []
+        all_pairs: list[Pair] = []
         for made, info, setup in ready:
             both = stack.enter_context(Pair(made, info))
             both.write([*setup, *EntryMaker(info, rng).entries(10), *replication()])
-            found.append(both)
-        yield found
+            all_pairs.append(both)
+        yield all_pairs
 
 
 @pytest.mark.parametrize("count", exhaustive(4_000, 1_000_000))

@@ -76,13 +76,13 @@ def check(graph: ServiceGraph, packets: int, seed: int, switches: list[FastSwitc
     assert sum(switch.counters().received for switch in switches) > packets, "they were C"
     while switches:
         switches.pop().close()
-    found = [str(difference) for difference in driver.differences]
-    if found:
+    differences = [str(difference) for difference in driver.differences]
+    if differences:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(devices, "SoftSwitch", SoftSwitch)
             python = campaign(graph, packets, seed)
-        assert found == [str(difference) for difference in python.differences]
-        assert all("(fragments " in told for told in found), found[:5]
+        assert differences == [str(difference) for difference in python.differences]
+        assert all("(fragments " in told for told in differences), differences[:5]
 
 
 def campaign(graph: ServiceGraph, packets: int, seed: int) -> Driver:

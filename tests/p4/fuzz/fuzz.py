@@ -217,8 +217,8 @@ class Fuzzer:
         first: tuple[Outputs, Outputs],
     ) -> None:
         """Find the packet of a batch that differs, and minimise it."""
-        found = self.batch_differs(target, updates, port, frames)
-        if found is None:
+        outputs = self.batch_differs(target, updates, port, frames)
+        if outputs is None:
             # Not from a fresh start: what packets before it left behind, or one lost on the way.
             self.unrepeated += 1
             lost = sum(map(len, first[0].values())) - sum(map(len, first[1].values()))
@@ -233,7 +233,7 @@ class Fuzzer:
                 self.differences.append(difference)
                 self.log(str(difference))
                 return
-        self.differences.append(Difference(target, updates, port, b"".join(frames), *found))
+        self.differences.append(Difference(target, updates, port, b"".join(frames), *outputs))
         self.log(f"no packet alone, but the batch: {self.differences[-1]}")
 
     def batch_differs(
@@ -272,8 +272,8 @@ class Fuzzer:
             zeroed = frame[:i] + b"\0" + frame[i + 1 :]
             if frame[i] and self.batch_differs(target, updates, port, [zeroed]) is not None:
                 frame = zeroed
-        found = self.batch_differs(target, updates, port, [frame])
-        ours, theirs = found or ({}, {})
+        outputs = self.batch_differs(target, updates, port, [frame])
+        ours, theirs = outputs or ({}, {})
         return Difference(target, updates, port, frame, ours, theirs)
 
 

@@ -180,11 +180,11 @@ def oracle(engine: str = "bmv2") -> Generator[Oracle, None, None]:
         root = Path(__file__).parents[3]
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)
-            found = Oracle(sockets, address)
+            running = Oracle(sockets, address)
             try:
-                yield found
+                yield running
             finally:
-                found.close()
+                running.close()
     finally:
         if process is not None:
             process.terminate()

@@ -99,12 +99,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
        "peer", "name", "eth0", "mtu", "1600", "netns", SPACE)  # fmt: skip
     ip("link", "set", WIRE, "arp", "off", "up")
     ip("-n", SPACE, "link", "set", "eth0", "arp", "off", "up")
-    found = Server(tmp_path, f"unix:{tmp_path}/agent.sock")
-    found.configure()
+    started = Server(tmp_path, f"unix:{tmp_path}/agent.sock")
+    started.configure()
     try:
-        yield found
+        yield started
     finally:
-        for agent in found.agents:
+        for agent in started.agents:
             agent.kill()
             agent.wait()
         ip("netns", "del", SPACE)
@@ -145,8 +145,8 @@ def test_from_start_to_end(server: Server) -> None:
 
 def anew(session: AgentClient, old: agent_pb2.Worker) -> agent_pb2.Worker | None:
     """The worker of a core, when another process runs there."""
-    found = next(w for w in session.workers() if w.spec.core == old.spec.core)
-    return found if found.state == RUNNING and found.pid != old.pid else None
+    worker = next(w for w in session.workers() if w.spec.core == old.spec.core)
+    return worker if worker.state == RUNNING and worker.pid != old.pid else None
 
 
 def through(worker: agent_pb2.Worker) -> None:
@@ -161,8 +161,8 @@ def through(worker: agent_pb2.Worker) -> None:
         def answered() -> bool:
             wire.send_batch([tagged])
             return any(
-                (found := nsh.decode(frame)) is not None
-                and (found[0].src_mac, found[0].spi, found[1]) == (worker.spec.mac, 6, asked)
+                (decoded := nsh.decode(frame)) is not None
+                and (decoded[0].src_mac, decoded[0].spi, decoded[1]) == (worker.spec.mac, 6, asked)
                 for frame in wire.recv_batch()
             )
 

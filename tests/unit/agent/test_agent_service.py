@@ -42,8 +42,8 @@ def on(core: int, **changed: object) -> agent_pb2.WorkerSpec:
     return asked
 
 
-def client(found: Agent, tls: TlsFiles | None = None) -> AgentClient:
-    return AgentClient("server1", found.config.listen, tls=tls)
+def client(of_agent: Agent, tls: TlsFiles | None = None) -> AgentClient:
+    return AgentClient("server1", of_agent.config.listen, tls=tls)
 
 
 def test_the_server_and_its_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ OFFER = Offer(("python",), NICS, (2, 3), 2, 1 << 30)
 
 
 def test_a_message_is_the_specification() -> None:
-    found = spec_of(message(cpu=3, memory_bytes=MIN_MEMORY), OFFER)
-    assert found == spec(macvlan_on="eth0", interface="", cpu=3, memory_bytes=MIN_MEMORY)
-    assert (found.device, found.place) == ("core1", "a macvlan on eth0")
+    specification = spec_of(message(cpu=3, memory_bytes=MIN_MEMORY), OFFER)
+    assert specification == spec(macvlan_on="eth0", interface="", cpu=3, memory_bytes=MIN_MEMORY)
+    assert (specification.device, specification.place) == ("core1", "a macvlan on eth0")
     assert spec_of(message(), OFFER).cpu is None, "CPU 0 is not the same as none"
 
 

@@ -84,11 +84,11 @@ class Site:
 
     def state(self) -> dict[str, object]:
         """What an attach could change: pipelines and entries, workers, files here."""
-        found: dict[str, object] = {"workers": sorted(self.agent.specs)}
+        devices: dict[str, object] = {"workers": sorted(self.agent.specs)}
         for name, switch in self.switches.switches.items():
             rows = switch.read(*_EVERYTHING) if switch.pipeline is not None else ()
-            found[name] = (switch.pipeline, sorted(e.SerializeToString() for e in rows))
-        return found
+            devices[name] = (switch.pipeline, sorted(e.SerializeToString() for e in rows))
+        return devices
 
     def is_as(self, before: dict[str, object]) -> None:
         assert self.state() == before

@@ -135,11 +135,11 @@ def test_a_flipped_bit_is_noticed(data: bytes, bundle: Bundle, seed: int) -> Non
         damaged = bytearray(data)
         at = chance.randrange(len(data))
         damaged[at] ^= 1 << chance.randrange(8)
-        found = loaded_or_refused(bytes(damaged))
-        if isinstance(found, str):
-            assert found.startswith("some/file.bundle: ")
+        loaded = loaded_or_refused(bytes(damaged))
+        if isinstance(loaded, str):
+            assert loaded.startswith("some/file.bundle: ")
         else:
-            assert comparable(found) == comparable(bundle), at
+            assert comparable(loaded) == comparable(bundle), at
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, -1, -1000])
@@ -149,27 +149,27 @@ def test_a_file_cut_short_is_no_bundle(data: bytes, length: int) -> None:
 
 
 def _set(name: str, value: bytes) -> Callable[[dict[str, bytes]], None]:
-    return lambda found: found.update({name: value})
+    return lambda files: files.update({name: value})
 
 
 def _drop(name: str) -> Callable[[dict[str, bytes]], None]:
-    return lambda found: (found.pop(name), None)[1]
+    return lambda files: (files.pop(name), None)[1]
 
 
 def _leaf(pipeline: str, name: str = "leaf1", **other: str) -> dict[str, str]:
-    found = {"name": name, "kind": "switch", "target": "bmv2", "pipeline": pipeline, "runtime": ""}
-    return found | other
+    device = {"name": name, "kind": "switch", "target": "bmv2", "pipeline": pipeline, "runtime": ""}
+    return device | other
 
 
 def _manifest(**values: Any) -> Callable[[dict[str, bytes]], None]:
-    def change(found: dict[str, bytes]) -> None:
-        manifest = json.loads(found["manifest.json"])
+    def change(files: dict[str, bytes]) -> None:
+        manifest = json.loads(files["manifest.json"])
         for name, value in values.items():
             if value is None:
                 del manifest[name]
             else:
                 manifest[name] = value
-        found["manifest.json"] = json.dumps(manifest).encode()
+        files["manifest.json"] = json.dumps(manifest).encode()
 
     return change
 
@@ -202,12 +202,12 @@ def test_a_file_that_was_changed_says_where(
 def resealed(data: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
     """Changed by somebody who knows the format: the digests are right."""
 
-    def seal(found: dict[str, bytes]) -> None:
-        change(found)
+    def seal(files: dict[str, bytes]) -> None:
+        change(files)
         digests = {
-            n: hashlib.sha256(c).hexdigest() for n, c in found.items() if n != "manifest.json"
+            n: hashlib.sha256(c).hexdigest() for n, c in files.items() if n != "manifest.json"
         }
-        _manifest(sha256=digests)(found)
+        _manifest(sha256=digests)(files)
 
     return repacked(data, seal)
 
@@ -245,12 +245,12 @@ def test_one_that_is_wrong_with_right_digests_is_refused_too(
 def test_a_specialised_pipeline_must_be_the_one_of_its_name(data: bytes) -> None:
     """Its name is a digest: no bundle can put another program in its place."""
 
-    def change(found: dict[str, bytes]) -> None:
+    def change(files: dict[str, bytes]) -> None:
         for kind in ("p4info.txtpb", "json", "slots.json"):
-            found[f"pipelines/specialised-00.{kind}"] = found[f"pipelines/edge_v1model.{kind}"]
-        devices = json.loads(found["manifest.json"])["devices"]
+            files[f"pipelines/specialised-00.{kind}"] = files[f"pipelines/edge_v1model.{kind}"]
+        devices = json.loads(files["manifest.json"])["devices"]
         pipelines = [_leaf("specialised-00", d["name"]) for d in devices if d["kind"] != "server"]
-        _manifest(devices=pipelines)(found)
+        _manifest(devices=pipelines)(files)
 
     with pytest.raises(InputError, match="specialised-00 is not the pipeline of that name"):
         load(resealed(data, change), "some.bundle")
@@ -261,18 +261,18 @@ def test_entries_are_read_by_the_numbers_of_the_build_they_were_written_for(
 ) -> None:
     """A later version may ship another build of the pipeline; deploying says so, reading goes on."""
 
-    def change(found: dict[str, bytes]) -> None:
+    def change(files: dict[str, bytes]) -> None:
         name = "pipelines/edge_v1model.p4info.txtpb"
-        info = text_format.Parse(found[name], p4i.P4Info())
+        info = text_format.Parse(files[name], p4i.P4Info())
         table = next(t for t in info.tables if t.preamble.name == "ingress.acl.ipv4")
         old, table.preamble.id = table.preamble.id, 0x02FFFFFF
-        found[name] = text_format.MessageToString(info).encode()
-        for member in [n for n in found if n.endswith(".entries.bin")]:
-            request = p4r.WriteRequest.FromString(found[member])
+        files[name] = text_format.MessageToString(info).encode()
+        for member in [n for n in files if n.endswith(".entries.bin")]:
+            request = p4r.WriteRequest.FromString(files[member])
             for update in request.updates:
                 if update.entity.table_entry.table_id == old:
                     update.entity.table_entry.table_id = 0x02FFFFFF
-            found[member] = request.SerializeToString()
+            files[member] = request.SerializeToString()
 
     packed = unpack(resealed(data, change), "old.bundle")
     assert comparable(packed.bundle) == comparable(bundle)

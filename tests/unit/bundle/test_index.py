@@ -53,10 +53,10 @@ def test_it_is_written_as_it_was_read() -> None:
 
 
 def test_what_is_compiled_again_has_the_very_parts_that_it_had() -> None:
-    found, again = read(), compiled(campus()).bundle
-    shared = share(again, found)
+    kept, again = read(), compiled(campus()).bundle
+    shared = share(again, kept)
     for name, program in shared.programs.items():
-        entries, before = program.entries, found.programs[name].entries
+        entries, before = program.entries, kept.programs[name].entries
         assert isinstance(entries, Entries)
         assert isinstance(before, Entries)
         assert {*map(id, entries.parts)} == {*map(id, before.parts)}
@@ -95,10 +95,10 @@ def test_a_journal_reads_its_bundles_by_what_it_remembers(
     with Journal("net", sqlite_store("net")).lead() as lead:
         lead.intend("campus", Deployed(BUNDLE, None, now()))
         lead.finished()
-    found = Journal("net", sqlite_store("net")).deployed()["campus"].bundle
-    assert not made(found)
-    assert any(len(p.entries) for p in found.programs.values())
+    bundle_read = Journal("net", sqlite_store("net")).deployed()["campus"].bundle
+    assert not made(bundle_read)
+    assert any(len(p.entries) for p in bundle_read.programs.values())
     (kept,) = (tmp_path / "orchestrator" / "memo").iterdir()
     kept.write_bytes(kept.read_bytes()[:-5])
     again = Journal("net", sqlite_store("net")).deployed()["campus"].bundle
-    assert again == found, "what is damaged is not believed, and nothing is missed"
+    assert again == bundle_read, "what is damaged is not believed, and nothing is missed"

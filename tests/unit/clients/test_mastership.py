@@ -63,7 +63,7 @@ def write(client: SwitchClient, *ports: int, batch: int = 500) -> None:
 def ports(server: P4RuntimeServer) -> list[int]:
     with SwitchClient("leaf1", server.address, 3, primary=False) as reader:
         reader.pipeline_cookie()
-        keys = [dict(found.entry.keys)["ingress_port"] for found in reader.entries("port.ports")]
+        keys = [dict(row.entry.keys)["ingress_port"] for row in reader.entries("port.ports")]
     return sorted(key.value for key in keys if isinstance(key, Exact))
 
 

@@ -92,10 +92,10 @@ class TestPipeline:
 class TestEntries:
     def test_written_and_read_with_counters(self, client: SwitchClient, switch: SoftSwitch) -> None:
         assert insert(client, *(port_entry(port) for port in range(1, 8)), batch=3) == 7
-        found = {i.entry.keys[0][1]: i for i in client.entries("port.ports")}
-        assert len(found) == 7
-        assert {i.graph for i in found.values()} == {"campus"}
-        assert found[Exact(1)].packets == 0
+        installed = {i.entry.keys[0][1]: i for i in client.entries("port.ports")}
+        assert len(installed) == 7
+        assert {i.graph for i in installed.values()} == {"campus"}
+        assert installed[Exact(1)].packets == 0
         switch.process(1, FRAME)
         (one,) = (i for i in client.entries() if i.entry == port_entry(1))
         assert (one.packets, one.bytes) == (1, len(FRAME))

@@ -28,15 +28,15 @@ LABELS = "label_filter", {"rules": [{"label": 1, "action": "deny"}]}
 
 
 def classes_of(graph: ServiceGraph) -> dict[str, WayClass]:
-    return {found.name: found for found in traffic_classes(synthesised(graph), graph)}
+    return {traffic.name: traffic for traffic in traffic_classes(synthesised(graph), graph)}
 
 
 def headers_of(packet: dict[str, int]) -> Headers:
     """A packet as a match sees it."""
-    known: dict[str, Any] = {name: packet.get(name) for name in Headers._fields}
-    known |= {"src": packet.get("src", 0), "dst": packet.get("dst", 0)}
-    known["ether_type"] = packet.get("ether_type", {4: 0x0800, 6: 0x86DD}.get(packet["version"]))
-    return Headers(**known | {"later_fragment": "protocol" in packet and _is_later(packet)})
+    fields: dict[str, Any] = {name: packet.get(name) for name in Headers._fields}
+    fields |= {"src": packet.get("src", 0), "dst": packet.get("dst", 0)}
+    fields["ether_type"] = packet.get("ether_type", {4: 0x0800, 6: 0x86DD}.get(packet["version"]))
+    return Headers(**fields | {"later_fragment": "protocol" in packet and _is_later(packet)})
 
 
 def _is_later(packet: dict[str, int]) -> bool:
@@ -62,25 +62,25 @@ def _is_later(packet: dict[str, int]) -> bool:
 def test_the_packets_of_a_class_end_where_it_says(nfs: list[Any]) -> None:
     graph = chain(*nfs)
     before = cuts_of(graph)
-    for found in classes_of(graph).values():
-        assert found.boxes
-        assert HeaderSet(found.boxes).limit
-        for box in found.boxes:
+    for traffic in classes_of(graph).values():
+        assert traffic.boxes
+        assert HeaderSet(traffic.boxes).limit
+        for box in traffic.boxes:
             got = destination(before, "inside", headers_of(box.sample()))
-            server = next((d.unit for d in found.way if d.unit.endswith("@server")), "")
+            server = next((d.unit for d in traffic.way if d.unit.endswith("@server")), "")
             if server:
                 assert got is not None
                 assert got[0] == server
             else:
-                assert (got is None) == found.end.startswith("dropped"), (found, box.sample())
+                assert (got is None) == traffic.end.startswith("dropped"), (traffic, box.sample())
 
 
 def test_classes_are_apart_and_cover_the_traffic() -> None:
     graph = chain(acl(deny(dst_port=80), permit(src="10.0.0.0/30")), ids())
-    found = list(classes_of(graph).values())
-    assert all(one.whole for one in found)
+    classes = list(classes_of(graph).values())
+    assert all(one.whole for one in classes)
     union = HeaderSet(())
-    for one in found:
+    for one in classes:
         boxes = HeaderSet(one.boxes)
         assert not union.intersect(boxes)
         union = union.unite(boxes)
@@ -106,8 +106,8 @@ def static(address: str) -> Any:
 
 def test_a_large_list_is_told_by_samples() -> None:
     rules = [permit(src=f"10.{i >> 8}.{i & 255}.0/24", dst_port=i) for i in range(400)]
-    found = classes_of(chain(acl(*rules, default="deny")))
-    sent, dropped = found.values()
+    classes = classes_of(chain(acl(*rules, default="deny")))
+    sent, dropped = classes.values()
     assert not sent.whole
     assert not dropped.whole
     assert dropped.way[-1].rules == ("default",)

@@ -159,9 +159,9 @@ def test_a_diagram_decides_as_the_first_match_does(
     assume(diagram is not None)
     assert diagram is not None
     for packet in seen:
-        found = walk(diagram, packet)
+        decided = walk(diagram, packet)
         weighed = next((i for i in diagram.weighed if meets(matches[i], packet)), len(matches))
-        assert min(found, weighed) == first(matches, packet)
+        assert min(decided, weighed) == first(matches, packet)
 
 
 @given(rules.filter(bool), packets())
@@ -216,17 +216,17 @@ def test_a_builder_that_remembers_knows_what_is_too_large(
     def built(builder: Builder, shapes: list[Shape]) -> Diagram | int | None:
         numbers = list(range(len(shapes)))
         try:
-            root, found = builder.build(shapes, [*numbers], limit)
+            root, rows = builder.build(shapes, [*numbers], limit)
         except TooLarge:
             return None
-        return root if root < 0 else builder.numbering.diagram(root, found, numbers, ())
+        return root if root < 0 else builder.numbering.diagram(root, rows, numbers, ())
 
     for choice in CHOICES:
         builder = Builder(choice)
         for matches in versions:
             shapes = [s for m in (*matches, Match()) if (s := shape_of(m)) is not None]
-            found, fresh = built(builder, shapes), built(Builder(choice), shapes)
-            assert found == fresh or (isinstance(found, int) and isinstance(fresh, int))
+            remembered, fresh = built(builder, shapes), built(Builder(choice), shapes)
+            assert remembered == fresh or (isinstance(remembered, int) and isinstance(fresh, int))
 
 
 @given(rules.filter(bool))

@@ -39,7 +39,7 @@ VLANS = (UNTAGGED, UNTAGGED, 0, 5, 4094)
 
 def world() -> list[tuple[dict[str, int], Headers]]:
     """Packets of two views: as header space has them and as a match sees them."""
-    found: list[tuple[dict[str, int], Headers]] = []
+    packets: list[tuple[dict[str, int], Headers]] = []
 
     def add(shape: str, **fields: int) -> None:
         version = fields["version"]
@@ -53,7 +53,7 @@ def world() -> list[tuple[dict[str, int], Headers]]:
             | {"src": fields.get("src", 0), "dst": fields.get("dst", 0)}
             | {"later_fragment": shape.endswith("later_fragment")}  # type: ignore[arg-type]
         )
-        found.append(({"shape": 1 << SHAPES.index(shape), **fields}, headers))
+        packets.append(({"shape": 1 << SHAPES.index(shape), **fields}, headers))
 
     for ether_type in (0x0806, 0x8863):
         add("other", version=0, ether_type=ether_type)
@@ -71,7 +71,7 @@ def world() -> list[tuple[dict[str, int], Headers]]:
             add(f"ipv{version} plain", **base, protocol=protocol)
         for protocol in (6, 17, 47, own):
             add(f"ipv{version} later_fragment", **base, protocol=protocol)
-    return found
+    return packets
 
 
 WORLD = world()
@@ -116,8 +116,8 @@ def _under_mask(flags: tuple[int, int]) -> tuple[int, int]:
     return flags[0] & flags[1], flags[1]
 
 
-def members(found: HeaderSet) -> set[int]:
-    return {i for i, (packet, _) in enumerate(WORLD) if found.contains(packet)}
+def members(space: HeaderSet) -> set[int]:
+    return {i for i, (packet, _) in enumerate(WORLD) if space.contains(packet)}
 
 
 def met(*asked: Match) -> set[int]:
@@ -152,10 +152,10 @@ def test_the_algebra_is_that_of_sets(first: list[Match], second: list[Match]) ->
 @settings(max_examples=150, deadline=None)
 @given(some)
 def test_the_boxes_of_a_set_are_disjoint_and_none_is_empty(asked: list[Match]) -> None:
-    found = HeaderSet((EVERYTHING,)).subtract(HeaderSet.of(*asked))
-    for one, two in itertools.combinations(found.boxes, 2):
+    rest = HeaderSet((EVERYTHING,)).subtract(HeaderSet.of(*asked))
+    for one, two in itertools.combinations(rest.boxes, 2):
         assert one.intersect(two) is None
-    for box in found.boxes:
+    for box in rest.boxes:
         assert box.contains(box.sample()), words_of(box)
 
 
@@ -174,13 +174,13 @@ def test_translation_is_that_of_every_packet(
             return packet
         return packet | {field: becomes.get(packet[field], packet[field])}
 
-    found = HeaderSet.of(*asked)
+    space = HeaderSet.of(*asked)
     images = {tuple(sorted(image(WORLD[i][0]).items())) for i in met(*asked)}
-    after = found.rewritten(field, pairs)
+    after = space.rewritten(field, pairs)
     assert {tuple(sorted(p.items())) for p, _ in WORLD if after.contains(p)} == images
-    before = found.before_rewrite(field, pairs)
+    before = space.before_rewrite(field, pairs)
     for packet, _ in WORLD:
-        assert before.contains(packet) == found.contains(image(packet))
+        assert before.contains(packet) == space.contains(image(packet))
 
 
 @settings(max_examples=60, deadline=None)
@@ -188,8 +188,8 @@ def test_translation_is_that_of_every_packet(
 def test_the_index_finds_what_a_comparison_with_all_finds(asked: list[Match], one: Match) -> None:
     boxes = [box_of(m) for m in asked]
     wanted = box_of(one) or EVERYTHING
-    found = BoxIndex(boxes).meeting(wanted)
-    assert found == [i for i, b in enumerate(boxes) if b is not None and b.intersect(wanted)]
+    meeting = BoxIndex(boxes).meeting(wanted)
+    assert meeting == [i for i, b in enumerate(boxes) if b is not None and b.intersect(wanted)]
 
 
 def test_the_empty_set() -> None:

@@ -109,13 +109,13 @@ def of(name: str, where: str) -> Compiled:
 def counted(result: Compiled) -> dict[str, Counter[tuple[str, str]]]:
     """Real entries by switch, block and table, of the blocks that footprints speak of."""
     block_of = {slot.instance: slot.block for slot in EDGE.slots}
-    found: dict[str, Counter[tuple[str, str]]] = {}
+    counters: dict[str, Counter[tuple[str, str]]] = {}
     for switch, program in result.bundle.programs.items():
         for table, count in program.entries_by_table().items():
             instance, name = table.split(".")
             if instance in block_of:
-                found.setdefault(switch, Counter())[block_of[instance], name] += count
-    return found
+                counters.setdefault(switch, Counter())[block_of[instance], name] += count
+    return counters
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -170,7 +170,7 @@ class TestEveryGraph:
         result = of(name, where)
         ids_of = {s.id: n for n, s in topology(where).switches.items()}
         servers = {s.id: n for n, s in topology(where).servers.items()}
-        known = {
+        ways = {
             (switch, dict(e.keys)["spi"], dict(e.keys)["si"])
             for switch, program in result.bundle.programs.items()
             for e in program.entries
@@ -195,8 +195,8 @@ class TestEveryGraph:
         for params in written:
             device, core = params["mac"] >> 16 & 0xFFFF, params["mac"] & 0xFFFF
             target: Any = ids_of[device] if device in ids_of else Core(servers[device], core - 1)
-            assert (target, Exact(params["spi"]), Exact(params["si"])) in known
-        entered = {k for k in known if isinstance(k[0], str)}
+            assert (target, Exact(params["spi"]), Exact(params["si"])) in ways
+        entered = {k for k in ways if isinstance(k[0], str)}
         assert len(entered) == sum(len(lay.entered) for lay in result.lowered.layouts.values())
 
     def test_a_server_may_write_the_tags_of_its_chains_and_no_others(
@@ -281,30 +281,30 @@ class TestOwners:
             {"n": napt(addresses, min_workers=workers)}, both_ways("inside", "n", "outside")
         )
         result = compiled(graph)
-        found = [
+        owning = [
             entry
             for program in result.bundle.programs.values()
             for entry in program.entries
             if entry.table == "dispatch.owner"
         ]
-        return result, found
+        return result, owning
 
     def test_a_core_that_owns_all_buckets_needs_no_ports(self) -> None:
-        _, found = self.owners(1, ("203.0.113.1", "203.0.113.2"))
-        assert [set(dict(e.keys)) for e in found] == [{"segment", "address"}] * 2
-        assert len({dict(e.params)["mac"] for e in found}) == 1
+        _, owning = self.owners(1, ("203.0.113.1", "203.0.113.2"))
+        assert [set(dict(e.keys)) for e in owning] == [{"segment", "address"}] * 2
+        assert len({dict(e.params)["mac"] for e in owning}) == 1
 
     def test_else_ranges_that_cover_the_ports_exactly(self) -> None:
-        result, found = self.owners(3, ("203.0.113.1",))
-        ranges = sorted(dict(e.keys)["port"] for e in found)
+        result, owning = self.owners(3, ("203.0.113.1",))
+        ranges = sorted(dict(e.keys)["port"] for e in owning)
         assert ranges[0] == Between(1024, ranges[0][1])
         assert ranges[-1][1] == 65535
         assert all(a[1] + 1 == b[0] for a, b in pairwise(ranges))
-        assert all(dict(e.keys)["has_port"] == Ternary(1, 1) for e in found)
+        assert all(dict(e.keys)["has_port"] == Ternary(1, 1) for e in owning)
         assert {w.nfs["n"][1]["buckets"] for w in result.bundle.workers} == {64}
 
     def test_a_buckets_ports_have_the_core_of_its_hash(self) -> None:
-        result, found = self.owners(3, ("203.0.113.1", "203.0.113.2"))
+        result, owning = self.owners(3, ("203.0.113.1", "203.0.113.2"))
         ids_of = {s.name: s.id for s in topology().servers.values()}
         (classes,) = result.plan.dispatch[0]
         for bucket in range(64):
@@ -313,7 +313,7 @@ class TestOwners:
             for address in (0xCB007101, 0xCB007102):
                 (mac,) = {
                     dict(e.params)["mac"] & ~(0xFF << 32)
-                    for e in found
+                    for e in owning
                     if dict(e.keys)["address"] == (address,)
                     and dict(e.keys)["port"][0] <= low <= dict(e.keys)["port"][1]
                 }
@@ -341,8 +341,10 @@ class TestRoutes:
         assert (entry.action, entry.params) == ("route.ipv4.unreachable", ())
 
     def test_a_port_that_leads_nowhere_is_unreachable(self) -> None:
-        found = self.routes({"prefix": "192.0.2.0/24", "port": "uplink"}, {"prefix": "10.0.0.0/8"})
-        assert [e.action for e in found.values()] == [
+        by_prefix = self.routes(
+            {"prefix": "192.0.2.0/24", "port": "uplink"}, {"prefix": "10.0.0.0/8"}
+        )
+        assert [e.action for e in by_prefix.values()] == [
             "route.ipv4.unreachable",
             "route.ipv4.connected",
         ]

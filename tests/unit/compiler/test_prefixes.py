@@ -26,8 +26,8 @@ BITS = 6
 
 
 def looked_up(prefixes: list[KeyPrefix], key: int, bits: int = BITS) -> int:
-    found = [p for p in prefixes if (key ^ p.key) >> bits - p.length == 0]
-    return max(found, key=lambda p: p.length).value if found else 0
+    covering = [p for p in prefixes if (key ^ p.key) >> bits - p.length == 0]
+    return max(covering, key=lambda p: p.length).value if covering else 0
 
 
 @given(st.lists(st.integers(0, 3), min_size=1 << BITS, max_size=1 << BITS))
@@ -58,13 +58,13 @@ def test_an_exception_costs_one_prefix() -> None:
 
 
 def lookup(entries: list[TableEntry], mac: int) -> TableEntry | None:
-    found: list[tuple[int, TableEntry]] = []
+    matching: list[tuple[int, TableEntry]] = []
     for entry in entries:
         key = dict(entry.keys)["device"]
         assert isinstance(key, Lpm)
         if (mac ^ key.value) >> 48 - key.length == 0:
-            found.append((key.length, entry))
-    return max(found, key=lambda f: f[0])[1] if found else None
+            matching.append((key.length, entry))
+    return max(matching, key=lambda f: f[0])[1] if matching else None
 
 
 @pytest.mark.parametrize("topology", [fat_tree(4), fat_tree(6), load_topology("leaf-spine")])
@@ -76,19 +76,19 @@ def test_the_fabrics_entries_are_its_paths(topology: Topology) -> None:
         most = max(most, len(entries))
         for tree in range(topology.trees):
             for device in (*topology.switches, *topology.servers):
-                found = lookup(entries, device_mac(fabric.device_id(device), core=3, tree=tree))
-                assert found is not None
-                port = dict(found.params).get("port")
+                entry = lookup(entries, device_mac(fabric.device_id(device), core=3, tree=tree))
+                assert entry is not None
+                port = dict(entry.params).get("port")
                 if device == switch:
-                    assert found.action == "fabric.recirculate_here"
+                    assert entry.action == "fabric.recirculate_here"
                 elif fabric.access(device) == switch:
-                    assert (found.action, port) == (
+                    assert (entry.action, port) == (
                         "fabric.to_server",
                         fabric.attachments[device].port,
                     )
                 else:
                     way = fabric.path(switch, device, tree)
-                    assert (found.action, port) == (
+                    assert (entry.action, port) == (
                         "fabric.forward",
                         fabric.neighbors[switch][way[1]][0],
                     )

@@ -188,7 +188,7 @@ rules = st.lists(
     max_size=6,
 )
 acls = st.builds(
-    lambda found, default, reverse: acl(*found, default=default, reverse=reverse),
+    lambda fixed, default, reverse: acl(*fixed, default=default, reverse=reverse),
     rules,
     st.sampled_from(("permit", "deny")),
     st.sampled_from(("permit", "mirror", "same")),
@@ -261,9 +261,9 @@ def test_a_rule_may_be_shadowed_by_several_together() -> None:
 
 def test_what_no_packet_can_meet_goes() -> None:
     rule = FilterRule(Match(protocol=1, dst_port=PortRange(0, 9)), "out", "f.rules:1")
-    found = first_match(FilterProgram((rule,), DROP), Memo())
-    assert found is not None
-    assert shadowed(found, Memo()) == {0: ()}
+    program = first_match(FilterProgram((rule,), DROP), Memo())
+    assert program is not None
+    assert shadowed(program, Memo()) == {0: ()}
 
 
 def test_a_rule_for_a_version_that_never_comes_goes() -> None:

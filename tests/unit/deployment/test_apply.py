@@ -136,21 +136,21 @@ class FaultyNetwork:
 
     def state(self) -> dict[str, Any]:
         """All that graphs have put on the devices, counters aside."""
-        found: dict[str, Any] = {}
+        tables_of: dict[str, Any] = {}
         for name, switch in self.memory.switches.items():
             pipeline = switch.soft.pipeline
             if pipeline is None:
                 continue
             installed = [(i.graph, i.entry) for i in switch.entries()]
-            found[name] = (
+            tables_of[name] = (
                 sorted((graph, *entry) for graph, entry in installed),
                 dict(pipeline.state.groups),
                 dict(pipeline.state.clone_sessions),
             )
         for core, worker in self.memory.workers.items():
             tables = worker.worker.tables
-            found[f"{core.server}.{core.index}"] = repr(tables)
-        return found
+            tables_of[f"{core.server}.{core.index}"] = repr(tables)
+        return tables_of
 
     def deploy(self, name: str, bundle: Bundle) -> None:
         manifest = new_manifest(bundle.graph_id, bundle.sampling_rate)

@@ -126,7 +126,7 @@ def test_a_deleted_entry_is_shown_and_then_put_back(network: ProcessNetwork) -> 
         other.pipeline_cookie()
         assert other.schema is not None
         victim = next(
-            found for found in other.entries("acl.ipv4") if "access.json" in found.entry.origin
+            item for item in other.entries("acl.ipv4") if "access.json" in item.entry.origin
         )
         other.write(other.schema.updates([victim.entry], victim.graph, p4r.Update.DELETE))
     shown = reconcile(network, "--dry-run", expect=1)

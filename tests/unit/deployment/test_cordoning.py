@@ -69,8 +69,8 @@ def test_they_are_kept_and_let_go(network: Network) -> None:
         "server2",
         "spine1",
     )
-    found = cordon_of(network)  # type: ignore[arg-type]
-    assert found == Cordon(
+    kept = cordon_of(network)  # type: ignore[arg-type]
+    assert kept == Cordon(
         frozenset({"spine1"}),
         frozenset({Core("server1", 1), *(Core("server2", i) for i in range(3))}),
     )

@@ -81,7 +81,7 @@ def on_devices(network: ProcessNetwork) -> set[Any]:
     """Entries of the switch, NFs and service paths of the workers."""
     with network.live.device("switch1") as switch:
         switch.pipeline_cookie()
-        found: set[Any] = {
+        present: set[Any] = {
             (i.graph, i.entry.table, frozenset(i.entry.keys), i.entry.priority, i.entry.action,
              frozenset(i.entry.params), i.entry.origin, i.entry.meter)
             for i in (switch.entries() if switch.schema else ())
@@ -90,9 +90,9 @@ def on_devices(network: ProcessNetwork) -> set[Any]:
     for core in network.workers:
         with network.live.worker(core) as worker:
             status = worker.status()
-        found |= {(core, nf.name, nf.type, nf.config_digest) for nf in status.nfs}
-        found |= {(core, p.SerializeToString(deterministic=True)) for p in status.paths}
-    return found
+        present |= {(core, nf.name, nf.type, nf.config_digest) for nf in status.nfs}
+        present |= {(core, p.SerializeToString(deterministic=True)) for p in status.paths}
+    return present
 
 
 def test_it_puts_there_what_its_graph_does(network: ProcessNetwork, compiled: Path) -> None:

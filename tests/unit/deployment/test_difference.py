@@ -28,15 +28,15 @@ def route(number: int, rule: str = "", segment: int = 0x4002) -> TableEntry:
 
 
 def state(*entries: TableEntry, graph: str = "campus") -> State:
-    found = present([GROUP, SESSION])
+    entity_of = present([GROUP, SESSION])
     for entry in entries:
         identity, data = SCHEMA.identified(entry, graph)
-        found[identity] = data
-    return found
+        entity_of[identity] = data
+    return entity_of
 
 
-def entities(found: State) -> list[p4r.Entity]:
-    return [p4r.Entity.FromString(data) for data in found.values()]
+def entities(kept: State) -> list[p4r.Entity]:
+    return [p4r.Entity.FromString(data) for data in kept.values()]
 
 
 def test_equal_states_differ_in_nothing() -> None:
@@ -47,8 +47,8 @@ def test_equal_states_differ_in_nothing() -> None:
 def test_adds_changes_deletes_in_words() -> None:
     wanted = state(route(1), route(2), route(3, segment=0x4007))
     there = state(route(2, segment=0x4009), route(3, segment=0x4007), route(4))
-    found = difference(wanted, there)
-    words = list(found.words(SCHEMA))
+    delta = difference(wanted, there)
+    words = list(delta.words(SCHEMA))
     assert [w.kind for w in words] == ["add", "change", "delete"]
     added, changed, deleted = words
     assert (added.entity.table, added.entity.graph, added.entity.nf, added.entity.rule) == (
@@ -113,7 +113,7 @@ def test_expected_entities_share_their_bytes() -> None:
 
 
 def test_another_graphs_entry_in_ours_place_is_a_change() -> None:
-    found = difference(state(route(1)), state(route(1), graph="other"))
-    (words,) = found.words(SCHEMA)
+    delta = difference(state(route(1)), state(route(1), graph="other"))
+    (words,) = delta.words(SCHEMA)
     assert words.before is not None
     assert (words.before.graph, words.entity.graph) == ("other", "campus")

@@ -61,7 +61,7 @@ def talk(made: Site, hosts: list[str] = FEW) -> None:
 
 def where(made: Site) -> dict[str, Core]:
     """The core that has the connection of each host."""
-    found: dict[str, Core] = {}
+    owners: dict[str, Core] = {}
     for core, driver in made.network.memory.workers.items():
         for instance in driver.worker.tables.instances.values():
             declared = instance.nf.state.tables["connections"]
@@ -69,9 +69,9 @@ def where(made: Site) -> dict[str, Core]:
                 assert declared.kind.flow_of is not None
                 inside = declared.kind.flow_of(key, record).inside
                 host = ".".join(map(str, inside[-4:]))
-                assert host not in found, "one owner each"
-                found[host] = core
-    return found
+                assert host not in owners, "one owner each"
+                owners[host] = core
+    return owners
 
 
 def move(made: Site, moving: Moving) -> tuple[str, ...]:
@@ -234,10 +234,10 @@ def test_a_space_of_several_classes_needs_one_owner_and_one_within_a_class_has_i
         ClassMap((), (), (HashSlice(b, 0, whole),)),
     )
     within = Region(Prefix(4, 0x0A010200, 24), None)
-    found = with_space(classes, within, range(16), 64, b)
-    assert [c.is_space for c in found] == [True, False, False]
-    assert found[0].slices == (HashSlice(b, 0, whole // 4), HashSlice(a, whole // 4, whole))
-    assert with_space(found, within, range(64), 64, a) == classes, "none any more"
+    divided = with_space(classes, within, range(16), 64, b)
+    assert [c.is_space for c in divided] == [True, False, False]
+    assert divided[0].slices == (HashSlice(b, 0, whole // 4), HashSlice(a, whole // 4, whole))
+    assert with_space(divided, within, range(64), 64, a) == classes, "none any more"
     across = Region(None, Prefix(4, 0xC6336400, 24))
     with pytest.raises(InputError, match="is of several traffic classes on other cores each"):
         with_space(classes, across, range(64), 64, b)

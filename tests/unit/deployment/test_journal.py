@@ -44,14 +44,15 @@ def test_round_trip() -> None:
     manifest = SamplingSecret(1, 1 << 31, 0xFFFFFFFF, 0)
     record(Journal("net"), bundle("one", 1), manifest)
     record(Journal("net"), bundle("two", 2))
-    found = Journal("net").deployed()
-    assert list(found) == ["one", "two"]
-    assert found["one"].manifest == manifest
-    assert found["two"].manifest is None
+    deployed = Journal("net").deployed()
+    assert list(deployed) == ["one", "two"]
+    assert deployed["one"].manifest == manifest
+    assert deployed["two"].manifest is None
     assert (
-        found["one"].bundle.programs["switch1"].entries == bundle("one").programs["switch1"].entries
+        deployed["one"].bundle.programs["switch1"].entries
+        == bundle("one").programs["switch1"].entries
     )
-    assert found["one"].deployed_at.endswith("+00:00")
+    assert deployed["one"].deployed_at.endswith("+00:00")
 
 
 def test_networks_are_apart() -> None:

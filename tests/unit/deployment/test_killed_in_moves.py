@@ -157,11 +157,11 @@ def ends(calls: Iterable[int], *, anew: bool = False) -> int:
     for the rest; how often that was all."""
     whole = 0
     for call in calls:
-        found = bereft(call, anew=anew)
-        if found is None:
+        outcome = bereft(call, anew=anew)
+        if outcome is None:
             assert call > 40
             break
-        left, ports, site = found
+        left, ports, site = outcome
         assert sum(records(site)) == sum(left), call
         assert not site.network.holds_back, call
         if sum(left) == len(ports):

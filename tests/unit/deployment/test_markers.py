@@ -90,10 +90,10 @@ def origins(bundle: Bundle, nf: str) -> tuple[Any, ...]:
 def test_those_are_marked_that_dispatch_to_the_core() -> None:
     site = Site(nat=on(napt(), 1))
     (core,) = running_of(site.running).cores_of["nat"]
-    found = origins(site.running, "nat")
-    assert {origin.device for origin in found} == {"leaf1", "leaf2"}
+    marked = origins(site.running, "nat")
+    assert {origin.device for origin in marked} == {"leaf1", "leaf2"}
     server = topology(WHERE).servers[core.server].id
-    for origin in found:
+    for origin in marked:
         assert origin.mac & ~(0xFF << 32) == device_mac(server, core=core.index + 1)
 
 

@@ -23,7 +23,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(relocating, "_hindrance", hindrance)
     runtimes = {"a": "python", "b": "dpdk", "c": "dpdk"}
-    servers = {name: SimpleNamespace(runtime=found) for name, found in runtimes.items()}
+    servers = {name: SimpleNamespace(runtime=runtime) for name, runtime in runtimes.items()}
     return SimpleNamespace(
         cores=CORES,
         topology=SimpleNamespace(servers=servers),

@@ -52,12 +52,12 @@ class Bench:
 
     def core(self, graph: str = "g") -> list[str]:
         """The workers that run a graph."""
-        found: list[str] = []
+        cores: list[str] = []
         for core in self.network.cores:
             with self.network.worker(core) as worker:
                 names = [nf.name for nf in worker.status().nfs]
-            found += [self.network.worker_name(core)] * any(n.startswith(graph) for n in names)
-        return found
+            cores += [self.network.worker_name(core)] * any(n.startswith(graph) for n in names)
+        return cores
 
     def port(self) -> int:
         """The outside port by which the flow is known."""
@@ -112,8 +112,10 @@ def test_an_nf_moves_with_its_state_to_a_core_a_server_and_back(bench: Bench) ->
     plan = run("move", "g/nat", "--to", wanted, "--dry-run", expect=1).stdout
     assert "everything from " in plan
     assert bench.core() == [first], "a plan changes nothing"
-    found = json.loads(run("move", "g/nat", "--to", wanted, "--dry-run", "--json", expect=1).stdout)
-    assert (found["state_lost"], len(found["state_moved"])) == ([], 1)
+    foreseen = json.loads(
+        run("move", "g/nat", "--to", wanted, "--dry-run", "--json", expect=1).stdout
+    )
+    assert (foreseen["state_lost"], len(foreseen["state_moved"])) == ([], 1)
     done = told("move", "g/nat", "--to", wanted)["graphs"]["g"]
     assert (bench.core(), bench.port(), done["state_lost"]) == ([wanted], port, [])
     (moved,) = done["state_moved"]
@@ -152,9 +154,9 @@ def six(bench: Bench) -> Generator[list[str]]:
 
 def way(host: str) -> tuple[str, list[str]]:
     """The core that a host's flow comes to, and by which entries of the classes, as `explain` has it."""
-    found = told("explain", "--from", host, "--to", "h3:22/6tcp", "--network-wide")
-    (core,) = [hop["device"] for hop in found["hops"] if hop["kind"] == "server"]
-    steps = [step for hop in found["hops"] for step in hop.get("steps", ())]
+    explained = told("explain", "--from", host, "--to", "h3:22/6tcp", "--network-wide")
+    (core,) = [hop["device"] for hop in explained["hops"] if hop["kind"] == "server"]
+    steps = [step for hop in explained["hops"] for step in hop.get("steps", ())]
     classes = [step["rule"] for step in steps if step["table"] == "dispatch.classes"]
     return core, classes
 

@@ -78,14 +78,14 @@ def test_an_address_has_one_owner_at_a_port() -> None:
     def graph(name: str, graph_id: int, ether_type: int) -> Bundle:
         there = demand("inside", "outside", name="there", match=Match(ether_type=ether_type))
         back = demand("outside", "inside", name="back", match=Match(ether_type=ether_type))
-        found = make_graph(
+        compiled_graph = make_graph(
             {"nat": napt(["203.0.113.1"])},
             both_ways("inside", "nat", "outside"),
             name=name,
             traffic=(there, back),
         )
         return compile_graph(
-            CompileRequest(found, load_topology("single"), graph_id=graph_id)
+            CompileRequest(compiled_graph, load_topology("single"), graph_id=graph_id)
         ).bundle
 
     first, second = graph("first", 1, 0x88CC), graph("second", 2, 0x88CD)

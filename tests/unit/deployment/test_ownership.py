@@ -532,26 +532,26 @@ def foreign_numbers(network: MemoryNetwork, bundle: Bundle) -> list[str]:
     """Numbers on the switches that are not the graph's, found without the roles of the compiler."""
     widths = {"segment": 14, "target": 14, "spi": 14, "group": 6, "graph": 0}
     ports, servers = {1, 3}, {5}
-    found: list[str] = []
+    foreign: list[str] = []
     for switch in network.switches.values():
         for installed in switch.entries():
             entry = installed.entry
             if entry.table.startswith(("port.", "fabric.", "trajectory", "neighbor.echo")):
                 continue
             keys = [(n, k.value) for n, k in entry.keys if isinstance(k, Exact)]
-            found += [
+            foreign += [
                 f"{entry}: {name}"
                 for name, value in (*keys, *entry.params)
                 if name in widths and value >> widths[name] != bundle.graph_id
             ]
-            found += [
+            foreign += [
                 f"{entry}: {name}"
                 for name, value in (*keys, *entry.params)
                 if name in ("ingress_port", "port")
                 and not entry.table.startswith(("neighbor.", "dispatch."))
                 and value not in (servers if entry.table.endswith(".origins") else ports)
             ]
-    return found
+    return foreign
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -199,8 +199,8 @@ class TestSwitches:
         with network.live.device("leaf1") as other:
             other.pipeline_cookie()
             assert other.schema is not None
-            found = next(iter(other.entries("acl.ipv4")))
-            other.write(other.schema.updates([found.entry], found.graph, p4r.Update.DELETE))
+            row = next(iter(other.entries("acl.ipv4")))
+            other.write(other.schema.updates([row.entry], row.graph, p4r.Update.DELETE))
         for attempt in (lambda: deploy(network), lambda: prepare(GRAPH, network.live)):
             with pytest.raises(DeploymentError, match=r"leaf1 needs 1 changes.*reconcile"):
                 attempt()
@@ -240,7 +240,7 @@ class TestLinks:
         at = next(x for x in network.live.topology.links if leaf.name in (x.a, x.b))
         self.down(monkeypatch, {at.a, at.b})
         deploy(network)
-        assert core.server not in {found.server for found in cores(deployed(network))}
+        assert core.server not in {core_there.server for core_there in cores(deployed(network))}
         with pytest.raises(DeploymentError, match="links are to be brought up again"):
             deploy(network, pinned(core.server))
 
@@ -308,7 +308,7 @@ class TestLostJournal:
             undeploy_graph("ghost", network.live)
         with changing(network.live):
             drift = adoption.forget(network.live, adoption.strays(network.live))
-        assert [len(found.difference) for found in drift.devices if found] == [1]
+        assert [len(device.difference) for device in drift.devices if device] == [1]
         assert not inspect(network.live)
 
     def test_forgetting_all_leaves_nothing(self, network: ProcessNetwork) -> None:

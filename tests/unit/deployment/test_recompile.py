@@ -73,8 +73,8 @@ def anew(folder: Path, beside: Bundle | None) -> Bundle:
     ).bundle
 
 
-def counts(found: Recompiled) -> dict[str, int]:
-    return {kind: count for kind, count in found.summary.counts.items() if count}
+def counts(recompiled: Recompiled) -> dict[str, int]:
+    return {kind: count for kind, count in recompiled.summary.counts.items() if count}
 
 
 def test_a_changed_rule_is_the_minimal_update(folder: Path) -> None:
@@ -134,19 +134,19 @@ def versions(compiler: Recompiler) -> Iterator[Any]:
 
 
 def test_watching_sees_every_file(folder: Path) -> None:
-    found = versions(compiler_of(folder))
-    assert isinstance(next(found), Recompiled)
+    versions_seen = versions(compiler_of(folder))
+    assert isinstance(next(versions_seen), Recompiled)
     write(folder, rules()[1:])
-    assert counts(next(found)) == {"delete": 1}
+    assert counts(next(versions_seen)) == {"delete": 1}
     (folder / "routes.txt").unlink()
-    assert "routes.txt" in str(next(found))
+    assert "routes.txt" in str(next(versions_seen))
     (folder / "routes.txt").write_text("0.0.0.0/0 198.51.100.13\n10.9.0.0/16 -\n")
-    added = next(found).summary.devices
+    added = next(versions_seen).summary.devices
     assert {table for tables in added.values() for table in tables} == {"route.ipv4"}
     graph = json.loads((folder / "graph.json").read_text())
     graph["nfs"]["fw"]["config"]["default"] = "permit"
     (folder / "graph.json").write_text(json.dumps(graph))
-    assert isinstance(next(found), Recompiled)
+    assert isinstance(next(versions_seen), Recompiled)
 
 
 def test_the_command_ends_cleanly(folder: Path) -> None:

@@ -88,7 +88,7 @@ def schema_of(network: ProcessNetwork) -> Schema:
 def entries_of(network: ProcessNetwork, table: str) -> list[tuple[str, TableEntry]]:
     with network.live.reading().device(SWITCH) as driver:
         driver.pipeline_cookie()
-        return [(found.graph, found.entry) for found in driver.entries(table)]
+        return [(row.graph, row.entry) for row in driver.entries(table)]
 
 
 def found_words(drift: Drift) -> list[str]:

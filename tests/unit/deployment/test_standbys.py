@@ -86,15 +86,15 @@ class Doubled(Site):
 
     def mapped(self) -> dict[str, int]:
         """The outside port of each host."""
-        found: dict[str, int] = {}
+        ports: dict[str, int] = {}
         for host in HOSTS:
             out = self.out(DATAGRAM, source=host)
             assert out, host
-            found[host] = out[UDP].sport
-        return found
+            ports[host] = out[UDP].sport
+        return ports
 
     def states(self) -> list[str]:
-        return [state_of(self.network, found) for found in followings(self.running)]  # type: ignore[arg-type]
+        return [state_of(self.network, following) for following in followings(self.running)]  # type: ignore[arg-type]
 
 
 def servers(bundle: Bundle) -> list[str]:

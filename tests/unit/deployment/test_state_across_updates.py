@@ -72,9 +72,9 @@ class Site:
 
     def _sent(self, host: str, packet: Any) -> Ether | None:
         ether = Ether(src=mac_text(topology(WHERE).hosts[host].mac), dst=mac_text(GATEWAY_MAC))
-        found = self.network.send(host, bytes(ether / packet))
-        assert len(found) <= 1
-        return Ether(found[0][1]) if found else None
+        outputs = self.network.send(host, bytes(ether / packet))
+        assert len(outputs) <= 1
+        return Ether(outputs[0][1]) if outputs else None
 
 
 def opened(site: Site, port: int = 22) -> None:

@@ -43,12 +43,12 @@ def on(spec: Spec, workers: int) -> Spec:
 
 def mapped(site: Site) -> dict[str, int]:
     """The outside port of each host."""
-    found: dict[str, int] = {}
+    ports: dict[str, int] = {}
     for host in HOSTS:
         out = site.out(DATAGRAM, source=host)
         assert out
-        found[host] = out[UDP].sport
-    return found
+        ports[host] = out[UDP].sport
+    return ports
 
 
 def answered(site: Site, ports: dict[str, int]) -> None:

@@ -170,7 +170,7 @@ class TestSecret:
         assert stat.S_IMODE((tmp_path / "store.key").stat().st_mode) == 0o600
         self.store(tmp_path)._key()
         assert (tmp_path / "store.key").read_bytes() == key
-        assert [found.name for found in tmp_path.iterdir()] == ["store.key"]
+        assert [kept.name for kept in tmp_path.iterdir()] == ["store.key"]
 
     def test_a_disk_that_is_full_leaves_none(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

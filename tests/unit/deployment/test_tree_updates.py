@@ -71,37 +71,37 @@ def random_rule(rng: random.Random) -> Rule:
 
 def edited(rules: list[Rule], rng: random.Random) -> list[Rule]:
     """One of the edits that operators make."""
-    found, at = list(rules), rng.randrange(len(rules))
+    changed, at = list(rules), rng.randrange(len(rules))
     match rng.randrange(6):
         case 0:
-            found[at] = random_rule(rng)
+            changed[at] = random_rule(rng)
         case 1:
-            found.insert(at, random_rule(rng))
+            changed.insert(at, random_rule(rng))
         case 2:
-            del found[at]
+            del changed[at]
         case 3:
             other = rng.randrange(len(rules))
-            found[at], found[other] = found[other], found[at]
+            changed[at], changed[other] = changed[other], changed[at]
         case 4:
-            turned = "deny" if found[at]["action"] == "permit" else "permit"
-            found[at] = {**found[at], "action": turned}
+            turned = "deny" if changed[at]["action"] == "permit" else "permit"
+            changed[at] = {**changed[at], "action": turned}
         case _:
             for _ in range(3):
-                found[rng.randrange(len(found))] = random_rule(rng)
-    return found
+                changed[rng.randrange(len(changed))] = random_rule(rng)
+    return changed
 
 
 def packets(rng: random.Random, count: int) -> list[tuple[str, bytes]]:
     ether = Ether(src=mac_text(topology(WHERE).hosts["h1"].mac), dst=mac_text(GATEWAY_MAC))
-    found: list[tuple[str, bytes]] = []
+    frames: list[tuple[str, bytes]] = []
     for _ in range(count):
         ip = IP(src=f"10.0.1.{rng.randrange(17)}", dst=f"198.51.100.{rng.choice([13, 14])}")
         ports = {"sport": rng.randrange(7), "dport": rng.randrange(7)}
         l4 = (
             TCP(flags=rng.choice(["S", "A", "SA"]), **ports) if rng.random() < 0.6 else UDP(**ports)
         )
-        found.append(("h1", bytes(ether / ip / l4)))
-    return found
+        frames.append(("h1", bytes(ether / ip / l4)))
+    return frames
 
 
 def changes(transaction: Transaction) -> Iterator[tuple[TableEntry | None, TableEntry | None]]:
@@ -175,9 +175,9 @@ def test_a_changed_rule_changes_its_branches_only() -> None:
     old = compiled_beside(graph(rules), WHERE, None)
     rules[150] = {**rules[150], "dst_port": 9000}
     new = compiled_beside(graph(rules), WHERE, old)
-    found = list(changes(update(old, new)))
-    assert len(found) == 2
-    assert {owner("leaf1", (a or b)).kind for a, b in found} == {TREE}  # type: ignore[union-attr,arg-type]
+    changed = list(changes(update(old, new)))
+    assert len(changed) == 2
+    assert {owner("leaf1", (a or b)).kind for a, b in changed} == {TREE}  # type: ignore[union-attr,arg-type]
 
 
 def test_nodes_that_go_are_drained() -> None:

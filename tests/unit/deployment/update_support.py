@@ -47,13 +47,13 @@ class Watched:
         self._device, self._after = device, after
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._device, name)
+        attribute = getattr(self._device, name)
         if name not in _CHANGING:
-            return found
+            return attribute
 
         def changing(*what: Any, **options: Any) -> Any:
             with self._lock:
-                answer = found(*what, **options)
+                answer = attribute(*what, **options)
                 self._after()
             return answer
 
@@ -137,18 +137,18 @@ class Probes:
 
 def packets(where: str = "leaf-spine", ports: Sequence[int] = (22, 23, 80, 443, 8080)) -> list[Any]:
     """Both ways between h1 and h3: TCP and UDP, ICMP, IPv6, an odd EtherType; some to h4."""
-    found: list[tuple[str, bytes]] = []
+    frames: list[tuple[str, bytes]] = []
     for name, other in (("h1", "h3"), ("h3", "h1")):
         ether, ip = _ether(where, name), _ip(where, name, other)
-        found += [(name, bytes(ether / ip / TCP(sport=4000, dport=port))) for port in ports]
-        found.append((name, bytes(ether / ip / UDP(sport=4000, dport=450) / b"12345678")))
+        frames += [(name, bytes(ether / ip / TCP(sport=4000, dport=port))) for port in ports]
+        frames.append((name, bytes(ether / ip / UDP(sport=4000, dport=450) / b"12345678")))
         six = _ip(where, name, other, 6)
-        found.append((name, bytes(ether / six / UDP(sport=4000, dport=443) / b"12345678")))
-        found.append((name, bytes(Ether(src=ether.src, dst="ff:ff:ff:ff:ff:ff") / b"x")))
-    found.append(("h1", bytes(_ether(where, "h1") / _ip(where, "h1", "h4") / ICMP(id=7))))
+        frames.append((name, bytes(ether / six / UDP(sport=4000, dport=443) / b"12345678")))
+        frames.append((name, bytes(Ether(src=ether.src, dst="ff:ff:ff:ff:ff:ff") / b"x")))
+    frames.append(("h1", bytes(_ether(where, "h1") / _ip(where, "h1", "h4") / ICMP(id=7))))
     elsewhere = IP(src="10.0.1.11", dst="192.0.2.1")
-    found.append(("h1", bytes(_ether(where, "h1") / elsewhere / TCP(dport=443))))
-    return found
+    frames.append(("h1", bytes(_ether(where, "h1") / elsewhere / TCP(dport=443))))
+    return frames
 
 
 def _ether(where: str, host: str) -> Ether:
@@ -179,11 +179,11 @@ def compiled_beside(
     if moving is not None:
         request = CompileRequest(graph, topology(where), beside=old, moving=moving)
         return compile_graph(request).bundle
-    known = f"{where}: {graph!r}"
-    if known not in _COMPILED:
+    key = f"{where}: {graph!r}"
+    if key not in _COMPILED:
         request = CompileRequest(graph, topology(where), memo=memo or Memo())
-        _COMPILED[known] = compile_graph(request).bundle
-    bundle = _COMPILED[known]
+        _COMPILED[key] = compile_graph(request).bundle
+    bundle = _COMPILED[key]
     return bundle if old is None else share(bundle, old, memo)
 
 

@@ -25,13 +25,15 @@ def sleeper(*words: str, **variables: str) -> subprocess.Popen[bytes]:
 
 def test_a_process_is_its_pid_and_its_start() -> None:
     with sleeper() as process:
-        found = process_of(process.pid)
-        assert found.is_alive
+        started = process_of(process.pid)
+        assert started.is_alive
         assert not Process(process.pid, "").is_alive
-        assert not replace(found, started=found.started + "0").is_alive
-        assert not replace(found, started="another-boot/" + found.started.split("/")[1]).is_alive
+        assert not replace(started, started=started.started + "0").is_alive
+        assert not replace(
+            started, started="another-boot/" + started.started.split("/")[1]
+        ).is_alive
         process.kill()
-        eventually(lambda: not found.is_alive, what="a zombie is no process")
+        eventually(lambda: not started.is_alive, what="a zombie is no process")
     assert process_of(process.pid) == Process(process.pid, "")
     assert process_of(0) == Process(0, "")
 

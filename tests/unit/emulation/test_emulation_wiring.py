@@ -79,8 +79,8 @@ def test_a_host_without_a_link_has_lo_only() -> None:
 
 
 def test_a_worker_for_each_core_that_is_not_reserved() -> None:
-    found = worker_specs(SERVER, "eth0")
-    assert [(s.name, s.core, mac_text(s.mac), s.macvlan_on) for s in found] == [
+    specs = worker_specs(SERVER, "eth0")
+    assert [(s.name, s.core, mac_text(s.mac), s.macvlan_on) for s in specs] == [
         (f"server1.{n}", n - 1, f"02:00:00:09:00:0{n}", "eth0") for n in (1, 2)
     ]
 

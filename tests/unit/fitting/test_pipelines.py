@@ -34,9 +34,9 @@ CAMPUS = shipped("examples") / "campus_edge" / "graph.json"
 
 
 def chip(name: str) -> Chip:
-    found = lookup(name).chip
-    assert found is not None
-    return found
+    described = lookup(name).chip
+    assert described is not None
+    return described
 
 
 def test_blocks_without_entries_are_left_out() -> None:

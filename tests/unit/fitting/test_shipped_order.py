@@ -39,14 +39,14 @@ NEEDS = {
 
 def behind(steps: Steps, name: str | None) -> set[str]:
     """What may follow, itself included."""
-    found: set[str] = set()
+    reached: set[str] = set()
     todo = [name]
     while todo:
         at = todo.pop()
-        if at is not None and at not in found:
-            found.add(at)
+        if at is not None and at not in reached:
+            reached.add(at)
             todo += [way.next for way in steps[at].ways]
-    return found
+    return reached
 
 
 def written(step: Step) -> set[tuple[tuple[str, str], str | None]]:

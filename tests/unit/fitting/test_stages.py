@@ -52,8 +52,8 @@ def asks(name: str, field: str, true: str | None, false: str | None) -> Step:
 
 
 def placed(*steps: Step) -> dict[str, tuple[int, int]]:
-    found = place(({step.name: step for step in steps},), CHIP)
-    return {step.name: (step.first, step.last) for step in found.placed}
+    fit = place(({step.name: step for step in steps},), CHIP)
+    return {step.name: (step.first, step.last) for step in fit.placed}
 
 
 def ternary(entries: int, width: int) -> Fit:
@@ -105,17 +105,17 @@ def test_a_wide_condition_takes_several_gateways() -> None:
 
 def test_a_full_stage_sends_the_rest_of_a_table_to_the_next() -> None:
     assert part(Step("t", (), (key("k", "ternary", 40),), 512), 512).tcam == 1
-    found = ternary(20_000, 40)
-    assert found.fits
-    assert (len(found.stages), sum(use.tcam for use in found.stages)) == (2, 40)
-    assert found.stages[0].tcam == CHIP.stage.tcam
+    fit = ternary(20_000, 40)
+    assert fit.fits
+    assert (len(fit.stages), sum(use.tcam for use in fit.stages)) == (2, 40)
+    assert fit.stages[0].tcam == CHIP.stage.tcam
 
 
 def test_what_the_chip_has_no_stage_for_is_counted_and_refused() -> None:
-    found = ternary(400_000, 40)
-    assert len(found.stages) == 33
-    assert found.refused is not None
-    assert found.refused.bound == "tcam"
+    fit = ternary(400_000, 40)
+    assert len(fit.stages) == 33
+    assert fit.refused is not None
+    assert fit.refused.bound == "tcam"
 
 
 def test_wide_keys_take_blocks_side_by_side() -> None:
@@ -151,9 +151,9 @@ def test_a_stage_has_four_units_that_count() -> None:
         )
         for i in range(5)
     }
-    found = place((five,), CHIP)
-    assert [use.counters for use in found.stages] == [4, 1]
-    assert found.placed[-1].bound == "counters"
+    fit = place((five,), CHIP)
+    assert [use.counters for use in fit.stages] == [4, 1]
+    assert fit.placed[-1].bound == "counters"
 
 
 def test_a_unit_that_counts_reaches_eighteen_blocks() -> None:
@@ -166,9 +166,9 @@ def test_a_unit_that_counts_reaches_eighteen_blocks() -> None:
 
 
 def test_a_key_of_two_tables_comes_to_a_stage_once() -> None:
-    found = place(({"a": table("a", "x", {}, "b"), "b": table("b", "x", {}, None)},), CHIP)
-    assert found.stages[0].exact_bytes == 4
-    assert found.stages[0].logical_tables == 2
+    fit = place(({"a": table("a", "x", {}, "b"), "b": table("b", "x", {}, None)},), CHIP)
+    assert fit.stages[0].exact_bytes == 4
+    assert fit.stages[0].logical_tables == 2
 
 
 def test_ingress_and_egress_share_the_stages() -> None:

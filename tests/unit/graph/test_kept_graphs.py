@@ -71,7 +71,7 @@ def test_a_config_comes_back(kind: str) -> None:
     graph = make_graph({"nf": (kind, CONFIGS[kind])}, both_ways("inside", "nf", "outside"))
     again = restored(dump_graph(graph), "journal")
     assert again == graph
-    (mine,), (its,) = (functions_of(found).values() for found in (graph, again))
+    (mine,), (its,) = (functions_of(one).values() for one in (graph, again))
     assert its.runtime_config() == mine.runtime_config()
     assert its.elements("inside") == mine.elements("inside")
 

@@ -79,10 +79,10 @@ def test_classbench_rules_that_no_packet_can_match(tmp_path: Path) -> None:
     graph = acl_graph("g", [])
     graph["nfs"]["acl"]["config"] = {"rules_file": file.name}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
-    found = compile_graph(
+    compiled = compile_graph(
         CompileRequest(load_graph(tmp_path / "graph.json").graph, load_topology("single"))
     )
-    (warning,) = found.bundle.warnings
+    (warning,) = compiled.bundle.warnings
     assert warning.endswith("nfs.acl: fw2.rules:1 can never match: protocol icmp has no ports")
     file.write_text(impossible)
     with pytest.raises(InputError, match="has no rules that a packet can match"):
@@ -172,9 +172,9 @@ def test_what_its_reader_would_refuse_is_not_written(
         assert CliRunner().invoke(app, arguments).exit_code == 0
     output.write_text("old")
     monkeypatch.setattr("orchestrator.nfs.files.Files._data_of", refuse)
-    found = CliRunner().invoke(app, arguments).exception
-    assert isinstance(found, InputError)
-    assert "out.txt:1: is refused" in found.problems[0]
+    error = CliRunner().invoke(app, arguments).exception
+    assert isinstance(error, InputError)
+    assert "out.txt:1: is refused" in error.problems[0]
     assert output.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.txt", "source"]
 

@@ -51,11 +51,11 @@ def test_segments_count_from_1_and_classes_from_above(empty: Bundle) -> None:
         entry("acl.ipv4", {"segment": segment}, "acl.ipv4.go_to", {"segment": segment})
         for segment in (FIRST, GATED, SLICES)
     ]
-    found = [dict(e.params)["segment"] for e in linked(empty, *going).entries]
+    segments = [dict(e.params)["segment"] for e in linked(empty, *going).entries]
     base = GRAPH << ids.SEGMENT.below
-    assert found == [base | 1, base | 2 | ids.GATED, base | ids.SEGMENT.size - 1]
+    assert segments == [base | 1, base | 2 | ids.GATED, base | ids.SEGMENT.size - 1]
     assert [e.keys for e in linked(empty, *going).entries] == [
-        (("segment", Exact(number)),) for number in found
+        (("segment", Exact(number)),) for number in segments
     ]
 
 

@@ -139,9 +139,9 @@ def test_tampered_foreign_and_unprotected_packets_are_dropped(config: dict[str, 
 
 def sealed_by(nf: NetworkFunction, count: int) -> list[bytes]:
     frame = bytes(ether(IP(src="10.0.0.1", dst="10.0.0.2") / UDP() / Raw(b"x" * 40)))
-    found = [run(nf, "inside", frame) for _ in range(count)]
-    assert all(found)
-    return [sealed for sealed in found if sealed is not None]
+    outputs = [run(nf, "inside", frame) for _ in range(count)]
+    assert all(outputs)
+    return [sealed for sealed in outputs if sealed is not None]
 
 
 def test_a_packet_passes_once_and_not_when_it_is_old(config: dict[str, Any]) -> None:

@@ -155,10 +155,10 @@ def test_udp_and_who_wants_none_are_not_judged() -> None:
 
 def test_another_configuration_knows_who_is_down() -> None:
     before, after = balancer().runtime, balancer(misses=5).runtime
-    (known,) = before.health.records.values()  # type: ignore[attr-defined]
-    known.opened(0)
-    known.opened(0)
-    assert not known.is_up(2 * SECOND)
+    (record,) = before.health.records.values()  # type: ignore[attr-defined]
+    record.opened(0)
+    record.opened(0)
+    assert not record.is_up(2 * SECOND)
     assert after.continue_from(before)
     assert after.metrics()["backends_down"] == 1
 

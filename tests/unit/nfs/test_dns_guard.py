@@ -144,8 +144,8 @@ def test_both_parsers_agree_on_damaged_messages() -> None:
         message = bytes(data[: rng.choice((len(data), rng.randrange(len(data) + 1)))])
         whole = rng.random() < 0.8
         try:
-            found = read_message(message, complete=whole)
-            wanted: list[bytes] | None = list(found.question.name) if found.question else []
+            parsed = read_message(message, complete=whole)
+            wanted: list[bytes] | None = list(parsed.question.name) if parsed.question else []
         except MalformedMessage:
             wanted = None
         try:

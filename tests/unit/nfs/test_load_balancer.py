@@ -74,14 +74,14 @@ def test_an_idle_connection_is_forgotten() -> None:
 
 def test_to_the_microsecond_the_runtime_forgets_when_the_reference_does() -> None:
     one = [{**CONFIG["virtual"][0], "backends": CONFIG["virtual"][0]["backends"][:1]}]
-    for waited, known in ((9_999_999, True), (10_000_000, False)):
+    for waited, remembered in ((9_999_999, True), (10_000_000, False)):
         both = Both("l4_load_balancer", virtual=one, idle_timeout_s=10)
         _, frame = both.one("outside", ether(request(1000)))
         both.now_us += waited
         source = {"sport": frame[TCP].dport, "dport": frame[TCP].sport}
         answer = IP(src=frame[IP].dst, dst=frame[IP].src) / TCP(**source)
         _, back = both.one("inside", ether(answer))
-        assert (back[IP].src == "203.0.113.80") == known
+        assert (back[IP].src == "203.0.113.80") == remembered
 
 
 def test_elements_and_addresses() -> None:

@@ -102,20 +102,20 @@ def test_udp_mapping_expires() -> None:
 
 def test_to_the_microsecond_the_runtime_forgets_when_the_reference_does() -> None:
     """Mappings, and what later fragments follow."""
-    for waited, known in ((299_999_999, 1), (300_000_000, 0)):
+    for waited, remembered in ((299_999_999, 1), (300_000_000, 0)):
         both = Both("napt", addresses=POOL)
         both.one("inside", ether(out_udp()))
         both.now_us += waited
-        assert len(both.send("outside", ether(in_udp()))) == known
+        assert len(both.send("outside", ether(in_udp()))) == remembered
     first, later = (
         IP(src="10.0.1.11", dst="198.51.100.13", proto=17, id=7, flags=flags, frag=at)
         for flags, at in ((1, 0), (0, 2))
     )
-    for waited, known in ((29_999_999, 1), (30_000_000, 0)):
+    for waited, remembered in ((29_999_999, 1), (30_000_000, 0)):
         both = Both("napt", addresses=POOL)
         both.one("inside", ether(first / UDP(sport=5000, dport=53, len=24) / Raw(bytes(8))))
         both.now_us += waited
-        assert len(both.send("inside", ether(later / Raw(bytes(8))))) == known
+        assert len(both.send("inside", ether(later / Raw(bytes(8))))) == remembered
 
 
 TCP_OUT = IP(src="10.0.1.11", dst="198.51.100.13")
@@ -273,11 +273,11 @@ def test_shares() -> None:
 def test_no_address_takes_all_ports() -> None:
     """RFC 6888 REQ-4."""
     both = Both("napt", addresses=[POOL[0]], ports=[1024, 1039])
-    known = [
+    passed = [
         len(both.send("inside", ether(IP(src="10.0.1.11") / UDP(sport=port) / Raw(bytes(8)))))
         for port in range(1, 17)
     ]
-    assert known == [1] * 8 + [0] * 8
+    assert passed == [1] * 8 + [0] * 8
     assert both.runtime.drops == {"too_many_mappings": 8}
     assert both.send("inside", ether(IP(src="10.0.1.12") / UDP(sport=1) / Raw(bytes(8))))
     assert both.send("inside", ether(IP(src="10.0.1.11") / TCP(sport=1, flags="S")))
@@ -288,9 +288,9 @@ def test_no_address_takes_all_ports() -> None:
 
 def test_how_many_mappings_an_address_may_have_is_configurable() -> None:
     both = Both("napt", addresses=[POOL[0]], max_mappings_per_address=2)
-    for port, known in ((1, 1), (2, 1), (3, 0)):
+    for port, passed in ((1, 1), (2, 1), (3, 0)):
         frame = ether(IP(src="10.0.1.11") / UDP(sport=port) / Raw(bytes(8)))
-        assert len(both.send("inside", frame)) == known
+        assert len(both.send("inside", frame)) == passed
     with pytest.raises(ValidationError, match="max_mappings_per_address"):
         NaptConfig.model_validate({"addresses": POOL, "max_mappings_per_address": 0})
     assert fair_limit(64_512) == 4032

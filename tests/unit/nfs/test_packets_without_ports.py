@@ -178,9 +178,9 @@ def pieces(whole: ScapyPacket, ident: int) -> list[ScapyPacket]:
         return list(fragment(IP(bytes(whole)), fragsize=440))
     payload = bytes(whole.payload)
     header = IPv6(src=whole.src, dst=whole.dst) / IPv6ExtHdrFragment(id=ident, nh=17)
-    found = fragment6(header / Raw(payload), 496)
-    assert len(found) == 3
-    return found
+    fragments = fragment6(header / Raw(payload), 496)
+    assert len(fragments) == 3
+    return fragments
 
 
 def ends(packet: bytes) -> tuple[str, str]:
@@ -221,15 +221,15 @@ class Talk:
 
     def send(self, port: str, packet: ScapyPacket) -> list[bytes]:
         """The IP packets that leave by the other port."""
-        found = self.both.send(port, ether(packet))
-        assert all(left == OTHER[port] for left, _ in found)
-        return [frame[14:] for _, frame in found]
+        outputs = self.both.send(port, ether(packet))
+        assert all(left == OTHER[port] for left, _ in outputs)
+        return [frame[14:] for _, frame in outputs]
 
 
-def reassembled(found: Sequence[bytes]) -> bytes:
+def reassembled(fragments: Sequence[bytes]) -> bytes:
     """The datagram of fragments in any order, with a header of its own."""
     parts: dict[int, bytes] = {}
-    for packet in found:
+    for packet in fragments:
         if packet[0] >> 4 == 4:
             parts[(packet[6] & 0x1F) << 11 | packet[7] << 3] = body(packet)
         else:
@@ -238,7 +238,7 @@ def reassembled(found: Sequence[bytes]) -> bytes:
     for at in sorted(parts):
         assert at == len(data)
         data += parts[at]
-    source, target = ends(found[0])
+    source, target = ends(fragments[0])
     header = IP(src=source, dst=target, proto=17) if ":" not in source else None
     return bytes((header or IPv6(src=source, dst=target, nh=17)) / Raw(data))
 
@@ -257,8 +257,8 @@ def directions(talk: Talk) -> list[tuple[str, End, End, tuple[str, str]]]:
 def test_fragments_go_where_their_first_goes(case: Case, order: tuple[int, ...]) -> None:
     talk = Talk(case)
     for ident, (port, source, target, seen) in enumerate(directions(talk), 7):
-        found = pieces(datagram(source, target, bytes(range(256)) * 5), ident)
-        left = [talk.send(port, found[number]) for number in order]
+        fragments = pieces(datagram(source, target, bytes(range(256)) * 5), ident)
+        left = [talk.send(port, fragments[number]) for number in order]
         got = list(chain.from_iterable(left))
         if case.nf == "hash_lb" and port == "outside":
             # By addresses only, so perhaps to another backend than datagrams in one piece.

@@ -29,22 +29,22 @@ def config(folder: Path, durable: Durable | None = None) -> RouterConfig:
 
 
 def test_columns_say_what_objects_say() -> None:
-    found = Routes.of(ROUTES)
-    assert tuple(found) == ROUTES
-    assert [found[1], found[-1]] == [ROUTES[1], ROUTES[-1]]
-    assert tuple(found[::2]) == ROUTES[::2]
-    assert found.outputs == ("outside", "uplink")
-    assert found.next_hops == {(4, 1), (6, (1 << 127) + 5)}
-    assert found.counts == {4: 3, 6: 1}
-    assert found.kinds == {("outside", 4), ("uplink", 6)}
+    routes = Routes.of(ROUTES)
+    assert tuple(routes) == ROUTES
+    assert [routes[1], routes[-1]] == [ROUTES[1], ROUTES[-1]]
+    assert tuple(routes[::2]) == ROUTES[::2]
+    assert routes.outputs == ("outside", "uplink")
+    assert routes.next_hops == {(4, 1), (6, (1 << 127) + 5)}
+    assert routes.counts == {4: 3, 6: 1}
+    assert routes.kinds == {("outside", 4), ("uplink", 6)}
     assert not Routes()
 
 
 def test_equal_routes_are_told_by_their_digest() -> None:
-    found = Routes.of(ROUTES)
-    assert found == Routes.of(list(ROUTES)) == Routes.from_bytes(found.to_bytes())
-    assert found[:3] == Routes.of(ROUTES[:3]), "of routes that are gone nothing is left"
-    assert found != Routes.of(reversed(ROUTES))
+    routes = Routes.of(ROUTES)
+    assert routes == Routes.of(list(ROUTES)) == Routes.from_bytes(routes.to_bytes())
+    assert routes[:3] == Routes.of(ROUTES[:3]), "of routes that are gone nothing is left"
+    assert routes != Routes.of(reversed(ROUTES))
     assert Routes.of(ROUTES[:1]) != Routes.of(
         [Route(Prefix(4, 10 << 24, 8), "b", (4, 1), "r.txt:3")]
     )

@@ -136,9 +136,9 @@ def tagged(number: int) -> bytes:
 
 
 def labels(frames: Sequence[bytes]) -> list[int]:
-    found = [nsh.decode(data) for data in frames]
-    assert all(one is not None and one[1] == frame(one[0].label) for one in found)
-    return [one[0].label for one in found if one is not None]
+    decoded = [nsh.decode(data) for data in frames]
+    assert all(one is not None and one[1] == frame(one[0].label) for one in decoded)
+    return [one[0].label for one in decoded if one is not None]
 
 
 def test_a_worker_holds_frames_with_their_tag_until_they_are_due() -> None:

@@ -273,7 +273,7 @@ def test_bad_configs(config: dict[str, Any], problem: str) -> None:
 def test_both_readers_read_the_same() -> None:
     config = UrlFilterConfig.model_validate({"rules": RULES, "max_header_bytes": 80})
     function, rng = UrlFilter("f", config), random.Random(9)
-    found = malformed = 0
+    requests = malformed = 0
     for _ in range(3000):
         talk = function.talk(6, rng)
         assert talk is not None
@@ -303,8 +303,8 @@ def test_both_readers_read_the_same() -> None:
         as_told = [(r.method, r.host, r.path, r.query) for r in wanted]
         assert [(r.method, r.host, r.path, r.query) for r in got] == as_told, talk.data
         assert [r.readings() for r in got] == [r.readings for r in wanted], talk.data
-        found, malformed = found + len(got), malformed + ended[0]
-    assert found > 500
+        requests, malformed = requests + len(got), malformed + ended[0]
+    assert requests > 500
     assert malformed > 500
 
 

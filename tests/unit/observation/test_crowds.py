@@ -10,8 +10,8 @@ def rows(well: int, wrong: int) -> list[tuple[str, str]]:
 
 
 def shown(well: int, wrong: int, *, everything: bool = False) -> tuple[str, int]:
-    found = crowd("Devices", rows(well, wrong), lambda row: row[-1] != "yes", everything)
-    return found[0], len(found[1])
+    lines = crowd("Devices", rows(well, wrong), lambda row: row[-1] != "yes", everything)
+    return lines[0], len(lines[1])
 
 
 def test_few_are_all_shown() -> None:

@@ -75,8 +75,8 @@ def frame(host: str, layer: Any) -> bytes:
 
 
 def told(*words: str) -> list[dict[str, Any]]:
-    found = CliRunner().invoke(app, ("events", *words, "--json"), catch_exceptions=False)
-    return [json.loads(line) for line in found.stdout.splitlines()]
+    result = CliRunner().invoke(app, ("events", *words, "--json"), catch_exceptions=False)
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def send(network: LiveNetwork, host: str, layer: Any) -> None:
@@ -157,6 +157,6 @@ def test_a_file_gets_a_record_a_line_for_its_owner_only(
 
 def test_people_read_a_line_an_event(network: LiveNetwork) -> None:
     send(network, "h2", UDP(sport=4003, dport=53))
-    found = CliRunner().invoke(app, ("events", "--graph", "red"), catch_exceptions=False)
-    last = found.stdout.splitlines()[-1]
+    result = CliRunner().invoke(app, ("events", "--graph", "red"), catch_exceptions=False)
+    last = result.stdout.splitlines()[-1]
     assert "UDP  10.0.1.12:4003  ->  198.51.100.14:53  dropped: denied  by fw.json:2" in last

@@ -61,13 +61,13 @@ def frame_of(flow: dict[str, Any]) -> bytes:
 
 def droppers(journey: Journey) -> set[str]:
     """The NFs that explanations blame for a drop."""
-    found: set[str] = set()
+    nfs: set[str] = set()
     for hop in journey.hops:
         if isinstance(hop.stop, Visit):
-            found |= {s.nf for s in hop.stop.steps if s.nf and s.action.endswith("deny")}
+            nfs |= {s.nf for s in hop.stop.steps if s.nf and s.action.endswith("deny")}
         elif (calls := getattr(hop.stop, "calls", ())) and not calls[-1].left:
-            found.add(calls[-1].nf)
-    return found
+            nfs.add(calls[-1].nf)
+    return nfs
 
 
 @pytest.fixture(scope="module")
@@ -202,8 +202,8 @@ def asked(flow: str, goal: str) -> tuple[bool, str, str]:
     ],
 )
 def test_why_not(flow: str, goal: str, reached: bool, told: str) -> None:
-    found, where, why = asked(flow, goal)
-    assert found is reached
+    is_reached, where, why = asked(flow, goal)
+    assert is_reached is reached
     assert told in why
     assert where.startswith("hop ")
 

@@ -36,8 +36,8 @@ def rows() -> list[Row]:
 
 
 def test_coverage_counts_a_merged_entry_for_both() -> None:
-    found = {(hits.nf, hits.rule) for hits in coverage(rows())}
-    assert {("a", "rules[3]"), ("b", "rules[3]"), ("a", "default")} <= found
+    covered = {(hits.nf, hits.rule) for hits in coverage(rows())}
+    assert {("a", "rules[3]"), ("b", "rules[3]"), ("a", "default")} <= covered
 
 
 def test_entries_of_an_nf_are_those_that_it_is_merged_into() -> None:

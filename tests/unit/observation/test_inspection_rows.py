@@ -44,10 +44,10 @@ def test_the_rule_of_an_entry_is_a_line_of_the_rule_file() -> None:
 def test_lines_of_json_items(indent: int | None) -> None:
     items = [{"a": [1, {"b": "[,]"}]}, {"c": "x\ny"}, {}]
     text = "\n " + json.dumps(items, indent=indent) + "\n"
-    found = item_lines(text)
+    numbers = item_lines(text)
     lines = text.splitlines()
-    assert len(found) == 3
-    assert all("{" in lines[line - 1] for line in found)
+    assert len(numbers) == 3
+    assert all("{" in lines[line - 1] for line in numbers)
     assert item_lines("[ \n]") == []
 
 
@@ -67,9 +67,9 @@ def test_a_clean_switch_has_no_differences_and_a_changed_one_has_each_kind() -> 
     )
     stranger = ("", acl[0][1]._replace(priority=4242, origin=""))
     now = [e for e in there if e not in (gone, altered)]
-    found = compare(schema, wanted, [*now, (altered[0], changed), stranger])
-    assert sorted(d.kind for d in found) == ["changed", "extra", "missing"]
-    told = json.dumps([difference_json(schema, item) for item in found])
+    differences = compare(schema, wanted, [*now, (altered[0], changed), stranger])
+    assert sorted(d.kind for d in differences) == ["changed", "extra", "missing"]
+    told = json.dumps([difference_json(schema, item) for item in differences])
     assert gone[1].origin in told
 
 

@@ -69,16 +69,16 @@ def test_what_cannot_be_traced_says_why() -> None:
 
 def points_of(seen: tuple[Sighting, ...]) -> list[SeenSample]:
     """The samples that devices would report."""
-    found: list[SeenSample] = []
+    samples: list[SeenSample] = []
     for one in seen:
         if one.what == "from a host":
-            found.append(SeenSample(1, 1, one.device, "port 1", 0, 1 << 14, 0, 0, 54))
+            samples.append(SeenSample(1, 1, one.device, "port 1", 0, 1 << 14, 0, 0, 54))
         elif one.what.startswith("SPI"):
             _, spi, _, si = one.what.split()
-            found.append(SeenSample(1, 1, one.device, "port 3", 0, int(spi), int(si), 60, 54))
+            samples.append(SeenSample(1, 1, one.device, "port 3", 0, int(spi), int(si), 60, 54))
         else:
-            found.append(SeenSample(1, 1, one.device, one.what, 0, 1 << 14, 254, 0, 54))
-    return found
+            samples.append(SeenSample(1, 1, one.device, one.what, 0, 1 << 14, 254, 0, 54))
+    return samples
 
 
 def test_agreement_and_every_kind_of_disagreement() -> None:

@@ -104,8 +104,8 @@ def test_a_switch_limits_when_it_carries_all_it_can_or_loses(
         reading(1.0, device=switch(1.0)),
         reading(2.0, device=switch(2.0, packets, lost=lost)),
     )
-    found = found_between(limited(2000), before, now)
-    assert [(one.kind, one.name) for one in found] == ([("switch", "leaf1")] if named else [])
+    limiting = found_between(limited(2000), before, now)
+    assert [(one.kind, one.name) for one in limiting] == ([("switch", "leaf1")] if named else [])
 
 
 def test_what_is_found_is_told_as_json() -> None:

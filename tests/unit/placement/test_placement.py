@@ -189,9 +189,9 @@ class TestTooLargeForSwitches:
 
 class TestPlans:
     def test_stateless_elements_stay_where_packets_enter(self) -> None:
-        found = where(compiled(campus()))
-        assert found["edge_acl.inside.rules@leaf1"] == "leaf1"
-        assert found["edge_nat.outside.owner@leaf2"] == "leaf2"
+        places = where(compiled(campus()))
+        assert places["edge_acl.inside.rules@leaf1"] == "leaf1"
+        assert places["edge_nat.outside.owner@leaf2"] == "leaf2"
 
     def test_replicas_follow_the_load(self) -> None:
         light = compiled(chain(ids(), traffic=[demand(rate=10_000_000)]))
@@ -372,9 +372,9 @@ def test_where_it_runs_is_a_candidate_however_far() -> None:
     part = GraphPart(graph, front.functions, front.cuts)
 
     def candidates(**running: str) -> set[str]:
-        found = {unit: server for server in running.values() for unit in group.units}
+        server_of = {unit: server for server in running.values() for unit in group.units}
         network = Network.planned(LEAF_SPINE)
-        problem = problem_of([part], fabric, network, nearest=1, running=found)
+        problem = problem_of([part], fabric, network, nearest=1, running=server_of)
         return set(problem.tasks[group.units[0]].candidates)
 
     (near,) = candidates()

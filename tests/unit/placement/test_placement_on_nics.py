@@ -53,10 +53,12 @@ def test_what_switches_hold_is_not_there(nics: Topology) -> None:
 
 def test_what_no_switch_holds_is_there_and_says_why(full: Topology) -> None:
     result = compiled(guarded(), full)
-    found = on_nics(result)
+    why_there = on_nics(result)
     why = "a NIC: leaf1 has room for 100 entries of acl.ipv4, not for 301"
-    assert why in found["a.inside.rules@leaf1"]
-    behind = [why for why in found.values() if "behind a.inside.rules@leaf1, which is there" in why]
+    assert why in why_there["a.inside.rules@leaf1"]
+    behind = [
+        why for why in why_there.values() if "behind a.inside.rules@leaf1, which is there" in why
+    ]
     assert behind
     assert not any("runs on a server" in warning for warning in result.bundle.warnings)
     # Without NICs the access list ends on the server.

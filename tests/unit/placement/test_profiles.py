@@ -128,7 +128,7 @@ def test_more_packets_than_a_switch_carries_are_refused_with_the_reason() -> Non
     with pytest.raises(InfeasibleError) as refused:
         compiled(watched(pps(100_000, 1500), 1500))
     assert "carries 33,333 packets/s" in str(refused.value)
-    assert Constraint.PACKETS in {found.kind for found in refused.value.blocking}
+    assert Constraint.PACKETS in {cause.kind for cause in refused.value.blocking}
 
 
 def test_what_the_topology_says_of_a_switch_counts_instead() -> None:

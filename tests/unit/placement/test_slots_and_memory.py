@@ -50,9 +50,9 @@ def units_of(rules: list[int]) -> dict[str, Unit]:
     return made
 
 
-def problem_of(units: dict[str, Unit], found: Pipeline, taken: Counter[str]) -> Problem:
+def problem_of(units: dict[str, Unit], switch: Pipeline, taken: Counter[str]) -> Problem:
     fabric = Fabric(SINGLE)
-    network = Network({"switch1": found}, Used(tables={"switch1": taken}))
+    network = Network({"switch1": switch}, Used(tables={"switch1": taken}))
     tasks = {
         name: Task(
             name,
@@ -70,9 +70,9 @@ def test_placement_and_lowering_agree_on_what_fits(seed: int) -> None:
     rng = random.Random(seed)
     sizes = {slot: rng.randint(6, 14) for slot in ("acl", "steer", "split")}
     taken = Counter({"steer.ipv4": rng.randint(0, 4)})
-    found, rules = pipeline(sizes), [rng.randint(1, 9) for _ in range(rng.randint(2, 6))]
+    switch, rules = pipeline(sizes), [rng.randint(1, 9) for _ in range(rng.randint(2, 6))]
     units = units_of(rules)
-    problem = problem_of(units, found, taken)
+    problem = problem_of(units, switch, taken)
     room = [sizes[slot] - taken[f"{slot}.ipv4"] for slot in ("acl", "steer", "split")]
     fits = any(
         all(
@@ -93,7 +93,7 @@ def test_placement_and_lowering_agree_on_what_fits(seed: int) -> None:
     device = problem.devices["switch1"]
     named = {t.id for tasks in contended(device, problem.tasks.values()).values() for t in tasks}
     slot_of = {task: slot for (task, _), slot in best.slot_of.items() if task in named}
-    layout = lay_out("switch1", found, list(units.values()), [], (), tuple(units), taken, slot_of)
+    layout = lay_out("switch1", switch, list(units.values()), [], (), tuple(units), taken, slot_of)
     used = Counter(
         dict.fromkeys(sizes, 0),
     )
@@ -170,5 +170,5 @@ def test_the_checker_and_baselines_count_memory() -> None:
     tight = replace(problem, devices=devices)
     assert any("its workers take" in violation for violation in check(tight, best))
     for name in BASELINES:
-        found = run_baseline(tight, name)
-        assert found is None or check(tight, found) == ()
+        solution = run_baseline(tight, name)
+        assert solution is None or check(tight, solution) == ()

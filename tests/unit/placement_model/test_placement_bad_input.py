@@ -137,6 +137,6 @@ def test_a_caida_topology_is_placed() -> None:
     problem = chains_problem(
         "caida", Fabric(topology), network_of(topology), CATALOGUE, chains, Policy(near=True)
     )
-    found = solve(problem, objectives=("slo", "cores"), limits=Limits(seconds=10))
-    assert check(problem, found) == ()
-    assert {found.device_of[f"c{i}/1.measure"] for i in range(2)} <= set(topology.servers)
+    solution = solve(problem, objectives=("slo", "cores"), limits=Limits(seconds=10))
+    assert check(problem, solution) == ()
+    assert {solution.device_of[f"c{i}/1.measure"] for i in range(2)} <= set(topology.servers)

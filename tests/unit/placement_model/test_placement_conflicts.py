@@ -142,9 +142,9 @@ def test_the_checker_sees_each_kind_of_violation() -> None:
         "fewer than": replace(good, cores_of={}),
     }
     for words, broken in cases.items():
-        assert any(words in found for found in check(problem, broken)), words
+        assert any(words in problem_told for problem_told in check(problem, broken)), words
     slow = replace(problem, chains={"web": replace(problem.chains["web"], max_latency_us=2)})
-    assert any("us, at most 2" in found for found in check(slow, good))
+    assert any("us, at most 2" in problem_told for problem_told in check(slow, good))
     tight = replace(
         problem,
         link_taken={
@@ -153,4 +153,4 @@ def test_the_checker_sees_each_kind_of_violation() -> None:
             ("p1e0", server): 40 * 10**9,
         },
     )
-    assert any("Gbit/s" in found for found in check(tight, good))
+    assert any("Gbit/s" in problem_told for problem_told in check(tight, good))

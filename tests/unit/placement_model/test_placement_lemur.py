@@ -55,22 +55,22 @@ def test_throughput_is_nic_bound_with_the_fewest_cores(
     nic: int, share_cores: bool, cores: int
 ) -> None:
     problem = lemur(nic, share_cores=share_cores)
-    found = solve(problem, objectives=("slo", "throughput", "cores", "latency"))
-    assert found.status == "OPTIMAL"
-    assert check(problem, found) == ()
-    assert sum(found.rate_of.values()) == nic * GBIT
+    solution = solve(problem, objectives=("slo", "throughput", "cores", "latency"))
+    assert solution.status == "OPTIMAL"
+    assert check(problem, solution) == ()
+    assert sum(solution.rate_of.values()) == nic * GBIT
     least = sum(chain.rate for chain in problem.chains.values())
     assert least == 2.8 * GBIT
-    assert sum(found.rate_of.values()) - least == nic * GBIT - 2_800_000_000
-    assert cores_used(found) == cores
+    assert sum(solution.rate_of.values()) - least == nic * GBIT - 2_800_000_000
+    assert cores_used(solution) == cores
 
 
 @pytest.mark.parametrize(("share_cores", "cores"), [(False, 6), (True, 4)])
 @pytest.mark.parametrize("nic", [10, 25, 40, 100, 200])
 def test_slos_alone_take_the_fewest_cores(nic: int, share_cores: bool, cores: int) -> None:
     problem = lemur(nic, share_cores=share_cores)
-    found = solve(problem, objectives=("slo", "cores", "latency"))
-    assert found.status == "OPTIMAL"
-    assert check(problem, found) == ()
-    assert cores_used(found) == cores
-    assert all(found.rate_of[c.name] >= c.rate for c in problem.chains.values())
+    solution = solve(problem, objectives=("slo", "cores", "latency"))
+    assert solution.status == "OPTIMAL"
+    assert check(problem, solution) == ()
+    assert cores_used(solution) == cores
+    assert all(solution.rate_of[c.name] >= c.rate for c in problem.chains.values())

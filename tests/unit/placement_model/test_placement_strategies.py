@@ -44,7 +44,7 @@ def test_optimal_is_never_worse_than_a_baseline(seed: int) -> None:
         rng = random.Random(seed)
         running = {t.id: rng.choice(t.candidates) for t in problem.tasks.values() if t.candidates}
         problem = replace(problem, running=running)
-    found = {}
+    placed_by = {}
     for name in BASELINES:
         solution = run_baseline(problem, name)
         if solution is None:
@@ -52,15 +52,15 @@ def test_optimal_is_never_worse_than_a_baseline(seed: int) -> None:
         if "throughput" in objectives:
             solution = fill_rates(problem, solution)
         assert check(problem, solution) == (), name
-        found[name] = solution
+        placed_by[name] = solution
     try:
         best = solve(problem, objectives=objectives, limits=Limits(seconds=3))
     except InfeasibleError:
-        assert not found, f"{sorted(found)} found a placement"
+        assert not placed_by, f"{sorted(placed_by)} found a placement"
         assert explain(problem).groups
         return
     assert check(problem, best) == ()
-    for name, solution in found.items():
+    for name, solution in placed_by.items():
         mine, theirs = (score(problem, s, objectives) for s in (best, solution))
         assert not theirs.better_than(mine), f"{name}: {theirs.values} beats {mine.values}"
 
@@ -83,11 +83,11 @@ def test_nor_on_what_is_shipped(name: str, objectives: tuple[str, ...]) -> None:
     problem, best, _ = place_case(case, settings, running)
     assert check(problem, best) == ()
     for baseline in BASELINES:
-        found = run_baseline(problem, baseline)
-        if found is None:
+        placement = run_baseline(problem, baseline)
+        if placement is None:
             continue
         if "throughput" in objectives:
-            found = fill_rates(problem, found)
-        assert check(problem, found) == (), baseline
-        mine, theirs = (score(problem, s, objectives) for s in (best, found))
+            placement = fill_rates(problem, placement)
+        assert check(problem, placement) == (), baseline
+        mine, theirs = (score(problem, s, objectives) for s in (best, placement))
         assert not theirs.better_than(mine), f"{baseline}: {theirs.values} beats {mine.values}"

@@ -48,10 +48,10 @@ def single(folder: Path, tls: Any = None, switch: Any = None, server: Any = None
 
 
 def test_a_device_says_its_own_before_the_network(tmp_path: Path) -> None:
-    found = single(tmp_path, FILES, switch={"ca": "/etc/other.pem", "device_name": "leaf"})
+    inventory = single(tmp_path, FILES, switch={"ca": "/etc/other.pem", "device_name": "leaf"})
     of_server = Tls(**{key: str(tmp_path / name) for key, name in FILES.items()})  # type: ignore[arg-type]
-    assert found.servers["server1"].tls == of_server
-    of_switch = found.switches["switch1"].tls
+    assert inventory.servers["server1"].tls == of_server
+    of_switch = inventory.switches["switch1"].tls
     assert of_switch is not None
     assert (of_switch.ca, of_switch.device_name) == ("/etc/other.pem", "leaf")
     assert of_switch.key == of_server.key
@@ -139,8 +139,8 @@ def test_who_may_write_devices(tmp_path: Path) -> None:
         authority.issue(name)
 
     def writers(tls: dict[str, Any], certificate: str = "") -> tuple[tuple[str, ...], ...]:
-        found = with_writers(single(tmp_path, tls), certificate)
-        devices = (found.switches["switch1"], found.servers["server1"])
+        site = with_writers(single(tmp_path, tls), certificate)
+        devices = (site.switches["switch1"], site.servers["server1"])
         return tuple(d.tls.writers for d in devices if d.tls)
 
     ops = str(tmp_path / "ops.pem")

@@ -161,9 +161,11 @@ def test_readers_see_no_sampling_keys_of_a_switch(site: Site, secured: str) -> N
     def read(name: str) -> tuple[list[p4r.TableEntry], bytes]:
         with SwitchClient("leaf1", secured, 1, tls=site.files(name), primary=False) as client:
             client.pipeline_cookie()
-            found = list(client.read_entities(p4r.Entity(table_entry=p4r.TableEntry())))
-        whole = b"".join(e.SerializeToString() for e in found)
-        return [e.table_entry for e in found if len(e.table_entry.action.action.params) == 3], whole
+            entities = list(client.read_entities(p4r.Entity(table_entry=p4r.TableEntry())))
+        whole = b"".join(e.SerializeToString() for e in entities)
+        return [
+            e.table_entry for e in entities if len(e.table_entry.action.action.params) == 3
+        ], whole
 
     (theirs,), whole = read("mallory")
     assert [p.value for p in theirs.action.action.params] == [b"\0"] * 3
@@ -337,8 +339,8 @@ def test_a_chain_goes_to_known_peers_only(tmp_path: Path) -> None:
                     f"next.worker: '{unknown}' is no peer of this worker "
                     f"(known: far:1, {told}, sockets in {tmp_path}/)"
                 )
-            for known in (told, f"unix:{tmp_path}/v.sock"):
-                hop.worker = known
+            for peer in (told, f"unix:{tmp_path}/v.sock"):
+                hop.worker = peer
                 assert failure(stub.serviceChain, request)[0] == grpc.StatusCode.UNAVAILABLE
     finally:
         server.stop(0).wait()

@@ -61,10 +61,10 @@ def tagged(frame: bytes, spi: int, **tag: int) -> bytes:
 def frames(seed: int, count: int) -> list[bytes]:
     """Frames of few hosts and ports; one in four has bytes that are anything, or is cut off."""
     rng = random.Random(seed)
-    known = _known_frames()
+    samples = _known_frames()
     made: list[bytes] = []
     for _ in range(count):
-        frame = bytearray(rng.choice(known))
+        frame = bytearray(rng.choice(samples))
         for _ in range(rng.choice((0, 0, 0, 1, 4))):
             frame[rng.randrange(len(frame))] = rng.randrange(256)
         end = len(frame) if rng.random() < 0.95 else rng.randrange(len(frame))

@@ -72,17 +72,17 @@ class Both:
         """What is new, without when it was."""
         fast, slow = self.workers
         fast.read_samples()  # takes what has been told
-        found: list[list[vnf.Event]] = [[], []]
+        by_runtime: list[list[vnf.Event]] = [[], []]
         for at, one in enumerate((fast, slow)):
             while True:
                 events, self.cursors[at], lost = one.events.read(self.cursors[at])
                 assert not lost
-                found[at] += events
+                by_runtime[at] += events
                 if not events:
                     break
-            for event in found[at]:
+            for event in by_runtime[at]:
                 event.timestamp_us = 0
-        return found[0], found[1]
+        return by_runtime[0], by_runtime[1]
 
 
 @pytest.fixture

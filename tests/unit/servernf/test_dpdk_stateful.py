@@ -161,7 +161,7 @@ class Both:
         ]
         left = [worker.process(tagged) for worker in self.workers]
         assert left[0] == left[1]
-        decoded = [found for found in map(nsh.decode, left[0]) if found is not None]
+        decoded = [unpacked for unpacked in map(nsh.decode, left[0]) if unpacked is not None]
         return [(PORTS[102 - tag.spi], frame) for tag, frame in decoded]
 
     def metrics(self, clock: list[int]) -> dict[str, int]:
@@ -214,13 +214,13 @@ def hostile(seed: int, count: int) -> list[tuple[str, bytes]]:
     """Frames of the addresses that the cases know: fragments in any order, errors about anything, bytes
     that are anything."""
     rng = random.Random(seed)
-    found: list[tuple[str, bytes]] = [(rng.choice(PORTS), f) for f in frames(seed, count // 4)]
+    sent: list[tuple[str, bytes]] = [(rng.choice(PORTS), f) for f in frames(seed, count // 4)]
     v4 = [0x0A000101, 0x0A000102, 0xC6336401, 0xC6336409, 0xCB007101, 0x0A000901, 0xC0000201]
     v6 = [(0x20010DB8 << 96) + n for n in (1, 2, (9 << 80) + 1, (9 << 80) + 2, 7 << 64)]
-    while len(found) < count:
+    while len(sent) < count:
         version = rng.choice((4, 4, 6))
-        known = v4 if version == 4 else v6
-        source, destination = rng.choice(known), rng.choice(known)
+        addresses = v4 if version == 4 else v6
+        source, destination = rng.choice(addresses), rng.choice(addresses)
         ports = [rng.choice((7, 53, 80, 99, 2000, 2003, 8080)) for _ in range(2)]
         protocol = rng.choice((TCP, UDP, ICMP if version == 4 else ICMPV6))
         data = rng.randbytes(rng.choice((0, 8, 30, 200)))
@@ -239,7 +239,7 @@ def hostile(seed: int, count: int) -> list[tuple[str, bytes]]:
                 if kind in errors:
                     inner = made.udp(*ports, b"12345678") if rng.random() < 0.7 else body
                     quoted = rng.choice((TCP, UDP, protocol, 50))
-                    ends = rng.choice(known), rng.choice(known)
+                    ends = rng.choice(addresses), rng.choice(addresses)
                     body = bytes(4) + made.ip(version, *ends, quoted, inner + bytes(12))
                 l4 = made.icmp(kind, 0, body)
         if rng.random() < 0.9:
@@ -256,10 +256,10 @@ def hostile(seed: int, count: int) -> list[tuple[str, bytes]]:
             raw = bytearray(piece)
             if rng.random() < 0.1:
                 raw[rng.randrange(len(raw))] = rng.randrange(256)
-            found.append((rng.choice(PORTS), bytes(raw)))
-    found = found[:count]
-    rng.shuffle(found)
-    return found
+            sent.append((rng.choice(PORTS), bytes(raw)))
+    sent = sent[:count]
+    rng.shuffle(sent)
+    return sent
 
 
 def attack(dpdk: DpdkWorker, case: Case, clock: list[int], seed: int, count: int) -> None:

@@ -199,9 +199,9 @@ def test_a_fragment_that_waits_is_told_of_and_leaves_beside_its_first(worker: Dp
         assert len(one.process([tagged(first, 40, label=2)])) == 2
         assert one.metrics("g/nf")["g/nf.state_records"] == 2  # the mapping, and the first fragment
         one.read_samples()
-        found = [r for r in map(unpack, records) if r.kind != RecordKind.EVENT]
+        fragments = [r for r in map(unpack, records) if r.kind != RecordKind.EVENT]
         told.append(
-            [(r.kind, r.label, r.branch, r.port_out, r.reason, len(r.frame)) for r in found]
+            [(r.kind, r.label, r.branch, r.port_out, r.reason, len(r.frame)) for r in fragments]
         )
     assert told[0] == told[1]
     assert [(kind, label, branch) for kind, label, branch, *_ in told[0]] == [

@@ -77,17 +77,17 @@ class Process:
     def received(self, wait_s: float = 0.5, count: int = 1 << 30) -> dict[int, int]:
         """Ports outside by number, of what has left: so many, or until nothing more comes."""
         self.wire.settimeout(wait_s)
-        found: dict[int, int] = {}
+        ports: dict[int, int] = {}
         view = PacketView()
         try:
-            while len(found) < count and (data := self.wire.recv(65536)):
+            while len(ports) < count and (data := self.wire.recv(65536)):
                 _, frame = nsh.decode(data) or (None, b"")
                 assert view.load(frame)
                 number = int.from_bytes(view.data[view.l4 + 8 : view.l4 + 16], "big")
-                found[number] = view.source_port
+                ports[number] = view.source_port
         except (TimeoutError, ConnectionError):
             pass
-        return found
+        return ports
 
     def replicate(self, phase: int, **more: str | int) -> vnf.ReplicateResponse:
         request = vnf.ReplicateRequest(phase=phase, id="double", nfs=["g/napt"])  # type: ignore[arg-type]
@@ -125,8 +125,8 @@ def check_goes_on(standby: Process, left: dict[int, int]) -> None:
     before = {number % len(HOSTS): port for number, port in left.items()}
     for number, host in enumerate(HOSTS):
         standby.send(host, 10_000 + number)
-    found = standby.received(20.0, len(HOSTS))
-    after = {number - 10_000: port for number, port in found.items()}
+    received = standby.received(20.0, len(HOSTS))
+    after = {number - 10_000: port for number, port in received.items()}
     assert after.keys() == set(range(len(HOSTS)))
     assert {number: after[number] for number in before} == before
 

@@ -494,9 +494,9 @@ def test_flow_monitor() -> None:
         call(before, udp(IN, port, OUT, 53), "inside")
     after = next_of(before, max_flows=2)
     call(after, udp(OUT, 53, IN, 3), "outside")
-    found = after.metrics()
-    assert found[f"flow.17.{IN}.3-{OUT}.53.packets"] == 2
-    assert (found["packets"], found["flows"]) == (4, 3)
+    metrics = after.metrics()
+    assert metrics[f"flow.17.{IN}.3-{OUT}.53.packets"] == 2
+    assert (metrics["packets"], metrics["flows"]) == (4, 3)
     call(after, udp(IN, 4, OUT, 53), "inside")
     assert after.metrics()["flows"] == 2
 

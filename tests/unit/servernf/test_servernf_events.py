@@ -175,15 +175,15 @@ def test_a_flood_is_told_by_its_number() -> None:
     bench = Bench(acl=("acl", {"default": "deny"}), other=("acl", {"default": "permit"}))
     frame = udp(CLIENT, 4001, SERVER, 53)
     bench.send(*[frame] * (BURST + 500))
-    found: list[vnf.Event] = []
+    read: list[vnf.Event] = []
     cursor = 0
     while batch := bench.worker.events.read(cursor):
         events, cursor, lost = batch
         assert not lost
         if not events:
             break
-        found += events
-    assert sum(e.HasField("drop") for e in found) == BURST
+        read += events
+    assert sum(e.HasField("drop") for e in read) == BURST
     bench.worker.events.settle()
     (said,) = bench.told(cursor)
     assert (said.nf, said.suppressed.kind, said.suppressed.count) == ("g/acl", "drop", 500)
@@ -214,8 +214,8 @@ def test_a_slow_reader_is_told_how_many_it_has_missed() -> None:
     source = events.source("g/acl", "acl")
     for number in range(250):
         source.tell("drop", None, ToldDrop(str(number), ""))
-    found, cursor, lost = events.read(0)
-    assert (lost, len(found), found[0].drop.reason) == (150, 100, "150")
+    batch, cursor, lost = events.read(0)
+    assert (lost, len(batch), batch[0].drop.reason) == (150, 100, "150")
     assert events.read(cursor) == ([], cursor, 0)
 
 
@@ -224,11 +224,11 @@ def test_reading_goes_on_where_it_ended_and_knows_graphs() -> None:
     for graph in ("a", "b") * BATCH:
         events.source(f"{graph}/acl", "acl").tell("drop", None, ToldDrop("denied", ""))
     cursors, seen = [0], 0
-    while found := events.read(cursors[-1], {"a"}):
-        cursors.append(found[1])
-        seen += len(found[0])
-        assert {event.nf for event in found[0]} <= {"a/acl"}
-        if not found[0]:
+    while page := events.read(cursors[-1], {"a"}):
+        cursors.append(page[1])
+        seen += len(page[0])
+        assert {event.nf for event in page[0]} <= {"a/acl"}
+        if not page[0]:
             break
     assert seen == BATCH
     assert all(a <= b for a, b in pairwise(cursors))
@@ -239,8 +239,8 @@ def test_a_reader_of_an_earlier_life_begins_with_this_one() -> None:
     source = after.source("g/acl", "acl")
     _, cursor, _ = before.read(0)
     source.tell("drop", None, ToldDrop("denied", ""))
-    found, _, lost = after.read(cursor)
-    assert (len(found), lost) == (1, 0)
+    fresh, _, lost = after.read(cursor)
+    assert (len(fresh), lost) == (1, 0)
 
 
 @pytest.mark.parametrize("text", [b"\n\r\t\0", "ä\u202e".encode(), b"\\n", b'"}{'])

@@ -296,7 +296,7 @@ def go_on(
             for before, nf in zip(drops, (here, there), strict=True)
         ]
         assert got == expected, f"packet {number} {frame.hex()} {counted}"
-        new = [{k: n for k, n in found.items() if n} for found in counted]
+        new = [{k: n for k, n in counts.items() if n} for counts in counted]
         assert new[0] == new[1], f"packet {number}"
         talk.told(leaving(expected))
     kept = here.state.snapshot(scope, now_us)
@@ -411,25 +411,25 @@ def test_a_packet_is_played_again_from_its_slice(case: Case) -> None:
     twin, records, evicted = Twin(nf), 0, 0
     for number, (port, frame, now_us) in enumerate(talk.frames(220)):
         expected = process(control, port, frame, now_us)
-        found = twin.process(loaded(frame), port, now_us)
+        outcome = twin.process(loaded(frame), port, now_us)
         emitted = [(e.port, e.frame, max(0, e.at_us - now_us)) for e in nf.emitted]
         nf.emitted.clear()
-        assert (found.port, found.frame if found.port else b"", emitted) == (
+        assert (outcome.port, outcome.frame if outcome.port else b"", emitted) == (
             expected[0],
             expected[1],
             expected[3],
         ), f"packet {number}: a watched packet is treated otherwise"
         talk.told(leaving(expected))
-        told = found.slice
+        told = outcome.slice
         records += sum(body is not None for body in told.before.values())
         evicted += len(told.evicted)
         again = replayed(case, told, frame, port, now_us)
         assert again is not None, f"packet {number}: the slice does not do"
-        assert shown(again, now_us + ELSEWHERE_US) == shown(found, now_us), f"packet {number}"
+        assert shown(again, now_us + ELSEWHERE_US) == shown(outcome, now_us), f"packet {number}"
         assert again.slice.after == told.after, f"packet {number}"
         for place in rng.sample(list(told.before), min(3, len(told.before))):
             less = replayed(case, without(told, place), frame, port, now_us)
-            assert less is None or shown(less, now_us + ELSEWHERE_US) != shown(found, now_us), (
+            assert less is None or shown(less, now_us + ELSEWHERE_US) != shown(outcome, now_us), (
                 f"packet {number} does not need {place}"
             )
     assert not difference(

@@ -551,8 +551,8 @@ def test_drops_of_the_socket_are_among_the_workers():
     made = worker()
     made.socket_drops = lambda: {"receive_queue_full": 7}
     made.process([b"short"])
-    found = made.metrics()
-    assert (found["drop.receive_queue_full"], found["drop.bad_tag"]) == (7, 1)
+    metrics = made.metrics()
+    assert (metrics["drop.receive_queue_full"], metrics["drop.bad_tag"]) == (7, 1)
 
 
 def test_keys_are_in_no_text():

@@ -498,7 +498,7 @@ def test_a_witness_is_told_what_moved() -> None:
         site.workers[name].record_to(partial(sink, name))
     begin_and_finish(site)
     moved = site.transfer(STATUS)
-    said = {name: unpack(found[-1]).event() for name, found in told.items()}
+    said = {name: unpack(last_records[-1]).event() for name, last_records in told.items()}
     assert said == {
         "a": {"event": "moved", "nfs": [site.instance], "records": moved.records},
         "b": {"event": "arrived", "nfs": [site.instance]},

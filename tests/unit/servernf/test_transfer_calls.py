@@ -50,13 +50,13 @@ class Pipe:
         self.fileno = end.fileno
 
     def recv_batch(self) -> list[bytes]:
-        found: list[bytes] = []
-        while len(found) < 64:
+        taken: list[bytes] = []
+        while len(taken) < 64:
             try:
-                found.append(self._end.recv(65536))
+                taken.append(self._end.recv(65536))
             except BlockingIOError:
                 break
-        return found
+        return taken
 
     def send_batch(self, frames: list[bytes]) -> int:
         return sum(self._end.send(frame) > 0 for frame in frames)
@@ -120,16 +120,16 @@ def nodes(folder: Path) -> Iterator[tuple[Node, Node]]:
 def received(node: Node) -> list[tuple[int, int, int]]:
     """(outside port, number, outside address) of what has left a node."""
     node.wire.settimeout(0.5)
-    found: list[tuple[int, int, int]] = []
+    arrived: list[tuple[int, int, int]] = []
     view = PacketView()
     try:
         while True:
             _, frame = nsh.decode(node.wire.recv(65536)) or (None, b"")
             assert view.load(frame)
             number = int.from_bytes(view.data[view.l4 + 8 : view.l4 + 16], "big")
-            found.append((view.source_port, number, view.source))
+            arrived.append((view.source_port, number, view.source))
     except TimeoutError:
-        return found
+        return arrived
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_nothing_is_lost_while_buckets_move_to_and_fro(tmp_path: Path) -> None:
             ports.setdefault(number % 64, set()).add(port)
         assert len(got) == sent * len(HOSTS)
         assert max(Counter(number for _, number, _ in got).values()) == 1
-        assert all(len(found) == 1 for found in ports.values())
+        assert all(len(arrivals) == 1 for arrivals in ports.values())
 
 
 def test_variants_and_refusals_over_grpc(tmp_path: Path) -> None:

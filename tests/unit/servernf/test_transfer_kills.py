@@ -31,12 +31,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cases() -> list[Any]:
     """A few kinds, and all in the exhaustive run."""
-    found: list[Any] = []
+    params: list[Any] = []
     for case in DIVIDED:
-        is_sample = case.nf in SAMPLE and case.nf not in {c.values[0].nf for c in found}
+        is_sample = case.nf in SAMPLE and case.nf not in {c.values[0].nf for c in params}
         marks = () if is_sample else pytest.mark.exhaustive
-        found.append(pytest.param(case, id=str(case), marks=marks))
-    return found
+        params.append(pytest.param(case, id=str(case), marks=marks))
+    return params
 
 
 class Killed(BaseException):

@@ -72,12 +72,12 @@ def status(text: str) -> dict[str, list[str]]:
 def test_every_thread_has_nothing_left(tmp_path: Path) -> None:
     said = dropped("plain", tmp_path / "secret")
     for thread in ("main", "thread"):
-        found = status(said[thread])
-        assert found["Uid"] == found["Gid"] == [str(USER)] * 4
-        assert found["Groups"] == []
+        fields_of = status(said[thread])
+        assert fields_of["Uid"] == fields_of["Gid"] == [str(USER)] * 4
+        assert fields_of["Groups"] == []
         for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-            assert found[name] == ["0000000000000000"], name
-        assert found["NoNewPrivs"] == ["1"]
+            assert fields_of[name] == ["0000000000000000"], name
+        assert fields_of["NoNewPrivs"] == ["1"]
     assert said[str(tmp_path / "secret")] == "Permission denied"
     assert said["root"] == "Operation not permitted"
     assert said["death"] == 9
@@ -87,9 +87,9 @@ def test_every_thread_has_nothing_left(tmp_path: Path) -> None:
 @needs_root
 def test_a_reader_of_files_has_that_one_right(tmp_path: Path) -> None:
     said = dropped("reader", tmp_path / "secret")
-    found = status(said["main"])
-    assert found["CapEff"] == found["CapPrm"] == ["0000000000000004"]
-    assert found["CapBnd"] == found["CapInh"] == ["0000000000000000"]
+    fields_of = status(said["main"])
+    assert fields_of["CapEff"] == fields_of["CapPrm"] == ["0000000000000004"]
+    assert fields_of["CapBnd"] == fields_of["CapInh"] == ["0000000000000000"]
     assert said[str(tmp_path / "secret")] == "opened"
     assert said["root"] == "Operation not permitted"
 

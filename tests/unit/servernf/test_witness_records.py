@@ -52,19 +52,19 @@ def test_changed_bytes_are_another_record_or_refused() -> None:
             data[chance.randrange(len(data))] = chance.randrange(256)
         data = data[: chance.randrange(len(data) + 1)] if chance.random() < 0.3 else data
         try:
-            found = [records.read(one) for one in records.split(bytes(data))]
+            reread = [records.read(one) for one in records.split(bytes(data))]
         except InputError:
             refused += 1
         else:
-            assert b"".join(record.pack() for record in found) == bytes(data)
+            assert b"".join(record.pack() for record in reread) == bytes(data)
     assert refused > 1000
 
 
 def test_every_field_is_written() -> None:
     record = VECTORS[0][0]
     changed = {
-        found.name: replace(record, **{found.name: other(getattr(record, found.name))}).pack()
-        for found in fields(record)
+        part.name: replace(record, **{part.name: other(getattr(record, part.name))}).pack()
+        for part in fields(record)
     }
     assert len(set(changed.values()) | {record.pack()}) == len(changed) + 1
 

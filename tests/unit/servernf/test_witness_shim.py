@@ -68,25 +68,25 @@ class Told:
     def records(self) -> list[Record]:
         """Those of packets since this was asked last."""
         self.worker.shim.settle()
-        found = [records.unpack(data) for data in self.taken]
+        unpacked = [records.unpack(data) for data in self.taken]
         self.taken.clear()
-        return [record for record in found if record.kind is not RecordKind.EVENT]
+        return [record for record in unpacked if record.kind is not RecordKind.EVENT]
 
 
 def packet(frame: bytes, label: int = 7, ingress_us: int = 9, si: int = 254) -> bytes:
     return nsh.encode(nsh.Tag(MAC, 1, 5, si, label=label, ingress_us=ingress_us), frame)
 
 
-def seen(found: Sequence[Record]) -> list[tuple[str, str, str, str, str]]:
-    return [(r.kind.name, r.nf, r.port_in, r.port_out, r.reason) for r in found]
+def seen(told: Sequence[Record]) -> list[tuple[str, str, str, str, str]]:
+    return [(r.kind.name, r.nf, r.port_in, r.port_out, r.reason) for r in told]
 
 
 def test_what_goes_in_and_out_of_every_nf() -> None:
     told = Told(IDS, NAPT)
     (sent,) = told.worker.process([packet(FRAME)])
     told.worker.process([packet(EVIL, label=8)])
-    found = told.records()
-    assert seen(found) == [
+    taken = told.records()
+    assert seen(taken) == [
         ("IN", "g/ids", "inside", "", ""),
         ("OUT", "g/ids", "inside", "outside", ""),
         ("IN", "g/nat", "inside", "", ""),
@@ -94,14 +94,14 @@ def test_what_goes_in_and_out_of_every_nf() -> None:
         ("IN", "g/ids", "inside", "", ""),
         ("DROP", "g/ids", "inside", "", "signature"),
     ]
-    assert [r.frame for r in found[:4]] == [FRAME, FRAME, FRAME, sent[38:]]
-    assert all(r.whole_digest == frame_digest(r.frame) for r in found)
-    assert {(r.point, r.path, r.epoch, r.nf_us) for r in found} == {
+    assert [r.frame for r in taken[:4]] == [FRAME, FRAME, FRAME, sent[38:]]
+    assert all(r.whole_digest == frame_digest(r.frame) for r in taken)
+    assert {(r.point, r.path, r.epoch, r.nf_us) for r in taken} == {
         (point_id("w1"), 5 << 8 | 254, 1, 1_000_000)
     }
-    assert [r.packet for r in found] == [(7, 9)] * 4 + [(8, 9)] * 2
-    assert found[3].configuration.hex() == config_digest(NAPT.config_json)
-    assert [r.sequence for r in found] == list(range(found[0].sequence, found[0].sequence + 6))
+    assert [r.packet for r in taken] == [(7, 9)] * 4 + [(8, 9)] * 2
+    assert taken[3].configuration.hex() == config_digest(NAPT.config_json)
+    assert [r.sequence for r in taken] == list(range(taken[0].sequence, taken[0].sequence + 6))
 
 
 def test_only_what_the_prf_says() -> None:
@@ -119,7 +119,7 @@ def test_epochs_overlap_without_a_gap() -> None:
     for at, epochs in enumerate([(old,), (old, new), (new,)]):
         told.worker.witness("g", Witness(epochs))
         told.worker.process([packet(FRAME, at, ingress_us) for ingress_us in range(100)])
-    found = {r.packet for r in told.records()}
+    packets = {r.packet for r in told.records()}
 
     def due(epoch: Epoch, *labels: int) -> set[tuple[int, int]]:
         return {
@@ -129,7 +129,7 @@ def test_epochs_overlap_without_a_gap() -> None:
             if prf.witnessed(epoch.key0, epoch.key1, label, at, epoch.threshold)
         }
 
-    assert found == due(old, 0, 1) | due(new, 1, 2)
+    assert packets == due(old, 0, 1) | due(new, 1, 2)
 
 
 def test_headers_only_with_the_digest_of_all() -> None:
@@ -204,14 +204,14 @@ def test_an_update_is_told_by_its_paths_behind_what_came_by_the_old_ones() -> No
     told.worker.process([packet(FRAME)])
     told.worker.service_chain("g/nat", ChainScope(9, 254, "inside"), [OUT])
     told.worker.service_chain("g/nat", ChainScope(5, 254, "inside"), [], update=True)
-    found = [records.unpack(data) for data in told.taken]
-    assert [r.kind for r in found] == [
+    unpacked = [records.unpack(data) for data in told.taken]
+    assert [r.kind for r in unpacked] == [
         RecordKind.IN,
         RecordKind.OUT,
         RecordKind.EVENT,
         RecordKind.EVENT,
     ]
-    assert [r.event() for r in found[2:]] == [
+    assert [r.event() for r in unpacked[2:]] == [
         {"event": "paths", "graph": "g", "taken": ["9/254"]},
         {"event": "paths", "graph": "g", "gone": ["5/254"]},
     ]
@@ -356,9 +356,9 @@ def test_a_record_has_the_state_by_which_its_packet_is_played_again(nf: NfSpec) 
     told = Told(nf, witness=STATEFUL)
     frames = [udp(f"10.0.0.{at % 5}", 4000 + at % 3, "198.51.100.9", 53) for at in range(40)]
     told.worker.process([packet(frame, at) for at, frame in enumerate(frames)])
-    found = told.records()
-    assert len(found) == 80
-    for came, left in zip(found[::2], found[1::2], strict=True):
+    taken = told.records()
+    assert len(taken) == 80
+    for came, left in zip(taken[::2], taken[1::2], strict=True):
         assert (came.kind, came.state, left.kind) == (RecordKind.IN, b"", RecordKind.OUT)
         fresh = create(nf.type_name, nf.name, parsed(nf.config_json, "config"))
         view = PacketView()
@@ -368,7 +368,7 @@ def test_a_record_has_the_state_by_which_its_packet_is_played_again(nf: NfSpec) 
         again = replay(fresh, told_slice, view, came.port_in, left.nf_us)
         assert (again.port, again.frame) == (left.port_out, left.frame)
         assert again.slice.changes == told_slice.changes
-    sizes = {len(record.state) for record in found[1::2]}
+    sizes = {len(record.state) for record in taken[1::2]}
     assert min(sizes) > 20
     assert max(sizes) < 1000
 
@@ -428,11 +428,11 @@ def test_flows_are_watched_whole_and_whatever_their_packets() -> None:
             for _ in range(3)
         ]
         told.worker.process([nsh.encode(tag, FRAME) for tag in tags])
-    found = Counter(r.flow for r in told.records() if r.kind is RecordKind.IN)
-    assert set(found) == {f for f in range(200) if prf.flow_witnessed(5, 6, f, 1 << 30)}
-    assert 30 < len(found) < 70
-    assert set(found.values()) == {3}
-    assert [epoch.watches(1, 2, flow) for flow in sorted(found)] == [True] * len(found)
+    flows = Counter(r.flow for r in told.records() if r.kind is RecordKind.IN)
+    assert set(flows) == {f for f in range(200) if prf.flow_witnessed(5, 6, f, 1 << 30)}
+    assert 30 < len(flows) < 70
+    assert set(flows.values()) == {3}
+    assert [epoch.watches(1, 2, flow) for flow in sorted(flows)] == [True] * len(flows)
 
 
 def test_what_the_socket_drops_is_told_once() -> None:

@@ -71,13 +71,13 @@ def test_percentiles_are_of_the_last_times():
     times = NfTimes()
     for spent in range(1, 101):
         times.add(spent)
-    found = times.metrics("g/a")
-    assert (found["g/a.delay_p50_ns"], found["g/a.delay_p99_ns"]) == (50, 99)
+    metrics = times.metrics("g/a")
+    assert (metrics["g/a.delay_p50_ns"], metrics["g/a.delay_p99_ns"]) == (50, 99)
     for _ in range(RECENT):
         times.add(7)
-    found = times.metrics("g/a")
-    assert (found["g/a.delay_p50_ns"], found["g/a.delay_p99_ns"]) == (7, 7)
-    assert found["g/a.timed"] == 100 + RECENT
+    metrics = times.metrics("g/a")
+    assert (metrics["g/a.delay_p50_ns"], metrics["g/a.delay_p99_ns"]) == (7, 7)
+    assert metrics["g/a.timed"] == 100 + RECENT
 
 
 def test_a_full_batch_has_not_emptied_the_queue():
@@ -90,11 +90,11 @@ def test_a_full_batch_has_not_emptied_the_queue():
         path = threading.Thread(target=run, args=(made, pipe, wake.fileno()))
         path.start()
         eventually(lambda: made.metrics()["frames_in"] == 5)
-        found = made.metrics()
+        metrics = made.metrics()
         waker.send(b"\0")
         path.join()
-    assert (found["batches"], found["full_batches"]) == (2, 1)
-    assert found["busy_ns"] > 0
+    assert (metrics["batches"], metrics["full_batches"]) == (2, 1)
+    assert metrics["busy_ns"] > 0
     assert "busy_ns" not in made.metrics()
 
 

@@ -175,8 +175,8 @@ class Site:
         """Those that belong to a flow."""
         tables = self.workers[worker].tables.instances[self.instance].nf.state.tables
         return {
-            name: found
-            for name, found in self.records(worker).items()
+            name: entries
+            for name, entries in self.records(worker).items()
             if tables[name].kind.flow_of is not None
         }
 
@@ -199,9 +199,9 @@ class _Slow:
 
 def left(frames: list[bytes]) -> list[tuple[str, bytes]]:
     """Frames without tags, and the port of the NF that they have left by."""
-    found: list[tuple[str, bytes]] = []
+    outputs: list[tuple[str, bytes]] = []
     for data in frames:
         tag, frame = nsh.decode(data) or (None, b"")
         assert tag is not None
-        found.append((OUTSIDE if tag.spi == SPI[INSIDE] else INSIDE, frame))
-    return found
+        outputs.append((OUTSIDE if tag.spi == SPI[INSIDE] else INSIDE, frame))
+    return outputs

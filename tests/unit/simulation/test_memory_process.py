@@ -54,9 +54,9 @@ def network(inventory: Inventory) -> Iterator[LiveNetwork]:
 
 @pytest.fixture
 def hosts(inventory: Inventory) -> Iterator[Hosts]:
-    found = Hosts(inventory.hosts)
-    yield found
-    found.close()
+    running = Hosts(inventory.hosts)
+    yield running
+    running.close()
 
 
 def datagram(number: int, port: int = 53, source_port: int = 4000) -> bytes:

@@ -75,9 +75,9 @@ class Names:
             else:
                 m.optional.value = canonical(value)
         if action is not None:
-            known = self.actions[action]
-            e.action.action.action_id = known.preamble.id
-            for p, v in zip(known.params, params, strict=True):
+            declared = self.actions[action]
+            e.action.action.action_id = declared.preamble.id
+            for p, v in zip(declared.params, params, strict=True):
                 e.action.action.params.add(param_id=p.id, value=canonical(v))
         for name, value in fields.items():
             setattr(e, name, value)
@@ -110,9 +110,9 @@ class Profiles:
         self.actions = {a.preamble.name: a for a in info.actions}
 
     def action(self, out: p4r.Action, name: str, *params: int) -> None:
-        known = self.actions[name]
-        out.action_id = known.preamble.id
-        for p, v in zip(known.params, params, strict=True):
+        declared = self.actions[name]
+        out.action_id = declared.preamble.id
+        for p, v in zip(declared.params, params, strict=True):
             out.params.add(param_id=p.id, value=canonical(v))
 
     def member(

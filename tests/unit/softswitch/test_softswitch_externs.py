@@ -220,11 +220,11 @@ def test_direct_meters_belong_to_entries(switch: SoftSwitch) -> None:
     assert [result(switch, frame(7, 2))[2] for _ in range(3)] == [0, 0, 0]
     asked = p4r.TableEntry(table_id=NAMES.id("ig.flows"))
     asked.meter_config.SetInParent()
-    found = {
+    entries = {
         e.table_entry.match[0].exact.value: e.table_entry for e in read(switch, table_entry=asked)
     }
-    assert found[b"\1"].meter_config == config
-    assert not found[b"\2"].HasField("meter_config")
+    assert entries[b"\1"].meter_config == config
+    assert not entries[b"\2"].HasField("meter_config")
     direct = p4r.Update(type=MODIFY)
     direct.entity.direct_meter_entry.table_entry.CopyFrom(metered.entity.table_entry)
     switch.write([direct])

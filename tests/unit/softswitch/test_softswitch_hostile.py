@@ -78,7 +78,7 @@ def one_of_each_shape(raw: Json, rng: random.Random) -> list[tuple[str, Json, An
             continue
         shape = re.sub(r"(\.value\.(left|right|cond))+", r".value.side", shape)
         shapes.setdefault(shape, []).append((node, key))
-    return [(shape, *rng.choice(found)) for shape, found in shapes.items()]
+    return [(shape, *rng.choice(places_of)) for shape, places_of in shapes.items()]
 
 
 def source_shows_nothing(source: str) -> None:
@@ -150,8 +150,8 @@ def test_no_leaf_at_all_becomes_code(path: Path) -> None:
     """Every leaf of the small programs, one of each shape of ours; every text in each."""
     raw = shipped(path)
     large = len(path.read_bytes()) > 200_000
-    found = one_of_each_shape(raw, random.Random(7)) if large else list(places(raw))
-    for _, node, key in found:
+    leaves = one_of_each_shape(raw, random.Random(7)) if large else list(places(raw))
+    for _, node, key in leaves:
         was = node[key]
         for text in TEXTS:
             node[key] = text
@@ -204,14 +204,14 @@ def test_parts_in_each_others_places_are_programs_or_refused(path: Path) -> None
 def parts(node: Json) -> list[tuple[Json, Any]]:
     """(container, key) of everything but what no reader looks at."""
     keys: Any = range(len(node)) if isinstance(node, list) else list(node)
-    found: list[tuple[Json, Any]] = []
+    leaves: list[tuple[Json, Any]] = []
     for key in keys:
         if key in ("source_info", "program"):
             continue
-        found.append((node, key))
+        leaves.append((node, key))
         if isinstance(node[key], (list, dict)):
-            found += parts(node[key])
-    return found
+            leaves += parts(node[key])
+    return leaves
 
 
 PAYLOAD = "0''''\nraise SystemExit('ran')\n''''"

@@ -89,8 +89,8 @@ def test_ternary_equals_linear_scan(
         for packet in packets:
             expected = best(left, *packet)
             for _ in range(2):  # the second time from the memo
-                found = table.probe(packet) or table.search(packet)
-                assert (None if found is table.miss else found.args[0]) == expected
+                hit = table.probe(packet) or table.search(packet)
+                assert (None if hit is table.miss else hit.args[0]) == expected
 
     check()
     for at in removed:
@@ -116,25 +116,25 @@ def test_lpm_equals_linear_scan(
 ) -> None:
     table = make_table("t", [key("segment", "exact", 2), key("dst", "lpm")], 100)
     assert isinstance(table, LpmTable)
-    known: dict[tuple[int, int, int], StoredEntry] = {}
+    entries: dict[tuple[int, int, int], StoredEntry] = {}
     for segment, value, length in prefixes:
         mask = FULL >> (WIDTH - length) << (WIDTH - length)
         name = (segment, value & mask, length)
         match = (segment << WIDTH | value & mask, length)
-        assert (table.find(match) is not None) == (name in known)
-        if name not in known:
-            known[name] = table.make(0, (len(known),))
-            table.add(match, known[name])
+        assert (table.find(match) is not None) == (name in entries)
+        if name not in entries:
+            entries[name] = table.make(0, (len(entries),))
+            table.add(match, entries[name])
     table.commit()
     for segment, dst in packets:
         hits = [
             (length, e)
-            for (s, v, length), e in known.items()
+            for (s, v, length), e in entries.items()
             if s == segment and dst >> (WIDTH - length) == v >> (WIDTH - length)
         ]
         expected = max(hits, key=lambda h: h[0])[1] if hits else table.miss
         assert (table.probe((segment, dst)) or table.search((segment, dst))) is expected
-    for entry in known.values():
+    for entry in entries.values():
         table.remove(entry)
     table.commit()
     assert table.count == 0

@@ -56,27 +56,27 @@ def compiled(targets: dict[str, str]) -> Compiled:
     return compile_graph(CompileRequest(graph, dataclasses.replace(LEAF_SPINE, switches=switches)))
 
 
-def ranges_on(found: Compiled, switch: str) -> int:
-    program = found.bundle.programs.get(switch)
+def ranges_on(compiled_for: Compiled, switch: str) -> int:
+    program = compiled_for.bundle.programs.get(switch)
     entries = () if program is None else program.entries
     return sum(isinstance(key, Between) for entry in entries for _, key in entry.keys)
 
 
 def test_a_graph_is_compiled_placed_and_lowered_for_it(toy: str) -> None:
-    found = compiled(dict.fromkeys(LEAF_SPINE.switches, toy))
-    assert {t for _, t in found.bundle.pipeline_of.values()} == {toy}
-    assert any(found.plan.device_of.values())
-    assert not any(ranges_on(found, switch) for switch in LEAF_SPINE.switches)
-    assert sample_session(found.bundle, "leaf1") == (7, 63, (3, 4))
+    result = compiled(dict.fromkeys(LEAF_SPINE.switches, toy))
+    assert {t for _, t in result.bundle.pipeline_of.values()} == {toy}
+    assert any(result.plan.device_of.values())
+    assert not any(ranges_on(result, switch) for switch in LEAF_SPINE.switches)
+    assert sample_session(result.bundle, "leaf1") == (7, 63, (3, 4))
 
 
 def test_its_footprint_bounds_what_lowering_makes(toy: str) -> None:
     plain = compiled({})
-    found = compiled(dict.fromkeys(LEAF_SPINE.switches, toy))
-    tables = found.bundle.entries_by_table()
+    result = compiled(dict.fromkeys(LEAF_SPINE.switches, toy))
+    tables = result.bundle.entries_by_table()
     more = plain.bundle.entries_by_table()
     assert sum(t.total() for t in tables.values()) > sum(t.total() for t in more.values())
-    for switch, use in found.bundle.block_use.items():
+    for switch, use in result.bundle.block_use.items():
         filters = sum(n for table, n in use.items() if table.startswith("acl."))
         made = sum(
             n
@@ -88,13 +88,13 @@ def test_its_footprint_bounds_what_lowering_makes(toy: str) -> None:
 
 def test_it_stands_beside_another_one_in_a_network(toy: str) -> None:
     """The cut counts for the target that needs most; each switch is lowered as its own has it."""
-    found = compiled({"leaf1": toy})
-    assert sample_session(found.bundle, "leaf1").port == 63
-    assert sample_session(found.bundle, "leaf2").port == lookup("bmv2").ports.cpu
-    assert ranges_on(found, "leaf1") == 0
+    result = compiled({"leaf1": toy})
+    assert sample_session(result.bundle, "leaf1").port == 63
+    assert sample_session(result.bundle, "leaf2").port == lookup("bmv2").ports.cpu
+    assert ranges_on(result, "leaf1") == 0
     assert ranges_on(compiled({}), "leaf1") > 0
-    pipelines = Network.planned(found.topology).pipelines
-    for unit in found.cuts.units.values():
+    pipelines = Network.planned(result.topology).pipelines
+    for unit in result.cuts.units.values():
         if unit.element is not None and unit.kind == "switch":
             both = footprint(unit, pipelines.values())
             assert both == both | footprint(unit, [pipelines["leaf1"]])
@@ -130,7 +130,7 @@ def named(path: Path) -> Iterator[str]:
 
 def test_nothing_outside_the_package_knows_a_target_by_name() -> None:
     """The softswitch's own package names itself in errors; runtimes have names of their own."""
-    found = [
+    mentions = [
         told
         for folder in ("orchestrator", "mininet", "p4src")
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -139,4 +139,4 @@ def test_nothing_outside_the_package_knows_a_target_by_name() -> None:
         if not path.is_relative_to(ROOT / "orchestrator/softswitch")
         for told in named(path)
     ]
-    assert not found
+    assert not mentions

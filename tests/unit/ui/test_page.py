@@ -82,9 +82,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def screen(page: Served, browser: Browser) -> Iterator[Screen]:
-    found = Screen(browser, page.address)
-    yield found
-    found.close()
+    opened = Screen(browser, page.address)
+    yield opened
+    opened.close()
 
 
 def numbers(text: str) -> list[int]:
@@ -308,7 +308,7 @@ def test_what_is_hostile_stays_text(screen: Screen) -> None:
 
 def test_evil_answers_stay_text(page: Served, browser: Browser) -> None:
     """Whatever the server may say, in all fields that are text."""
-    found = Screen(browser, page.address)
+    opened = Screen(browser, page.address)
 
     def spoilt(value: object) -> object:
         if isinstance(value, dict):
@@ -322,18 +322,18 @@ def test_evil_answers_stay_text(page: Served, browser: Browser) -> None:
         route.fulfill(response=response, json=spoilt(response.json()))  # type: ignore[attr-defined]
 
     for path in ("network", "graphs", "rules", "entries", "events", "explain"):
-        found.page.route(f"**/api/{path}", answer)
-    found.page.reload()
+        opened.page.route(f"**/api/{path}", answer)
+    opened.page.reload()
     for view in ("network", "graph", "tables", "packet", "whatif"):
-        shown = found.show(view)
+        shown = opened.show(view)
         if view == "packet":
             shown.click("#explain")
             shown.wait_for_selector("#verdict, #result .notice")
         shown.wait_for_timeout(700)
         assert shown.locator("img").count() == 0
         assert shown.evaluate("typeof pwned") == "undefined"
-    found.said.clear()
-    found.close()
+    opened.said.clear()
+    opened.close()
 
 
 def test_keys_and_themes(page: Served, browser: Browser) -> None:

@@ -30,9 +30,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def screen(bundle: Path) -> Iterator[Screen]:
     words = ("--bundle", str(bundle), "--graph", str(GRAPH))
     with folders(), served(*words) as address, chromium() as browser:
-        found = Screen(browser, address)
-        yield found
-        found.close()
+        opened = Screen(browser, address)
+        yield opened
+        opened.close()
 
 
 def test_network(screen: Screen, bundle: Path) -> None:

@@ -34,11 +34,11 @@ class Asker:
     """A client that says what it likes."""
 
     def __init__(self, address: str) -> None:
-        found = urlsplit(address)
-        assert found.hostname
-        assert found.port
-        self.host, self.port = found.hostname, found.port
-        self.token = found.fragment.removeprefix("token=")
+        parts = urlsplit(address)
+        assert parts.hostname
+        assert parts.port
+        self.host, self.port = parts.hostname, parts.port
+        self.token = parts.fragment.removeprefix("token=")
 
     def __call__(
         self, path: str, asked: Any = None, *, token: str | None = None, **headers: str
@@ -175,14 +175,14 @@ def test_elsewhere_it_is_served_over_tls_by_the_certificate_s_names(
     certificate, key = authority.issue("server", "localhost")
     words = ("--certificate", str(certificate), "--key", str(key))
     with folders(), served("--bundle", str(bundle), *words) as address:
-        found = urlsplit(address)
-        assert (found.scheme, found.hostname) == ("https", "localhost")
+        parts = urlsplit(address)
+        assert (parts.scheme, parts.hostname) == ("https", "localhost")
         context = ssl.create_default_context(cafile=str(authority.ca))
-        connection = http.client.HTTPSConnection("localhost", found.port, context=context)
+        connection = http.client.HTTPSConnection("localhost", parts.port, context=context)
         connection.request("GET", "/api/about")
         assert connection.getresponse().status == 401
         connection.close()
-        with socket.create_connection(("127.0.0.1", found.port or 0)) as plain:
+        with socket.create_connection(("127.0.0.1", parts.port or 0)) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"200" not in plain.recv(100)
 

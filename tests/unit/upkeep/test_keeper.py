@@ -102,14 +102,14 @@ class Kept:
 @contextmanager
 def kept(network: ProcessNetwork, restarter: Restarter | None = None) -> Generator[Kept]:
     """Keep a network; all devices are known to be up when the block begins."""
-    name, found = network.live.name, Kept()
+    name, log = network.live.name, Kept()
     opened: Callable[[], LiveNetwork] = lambda: LiveNetwork(load_inventory(name))  # noqa: E731
     keeper = NetworkKeeper(opened, restarter, INTERVAL_S)
     told: list[str] = []
 
     def keep() -> None:
         try:
-            found.events.extend(keeper.run())
+            log.events.extend(keeper.run())
         except NetworkError as error:
             told.append(str(error))
 
@@ -118,7 +118,7 @@ def kept(network: ProcessNetwork, restarter: Restarter | None = None) -> Generat
     count = len(network.switches) + len(network.workers) + len(network.live.topology.links)
     eventually(lambda: len(recorded(network.inventory.folder)) == count, what="first answers")
     try:
-        yield found
+        yield log
     finally:
         forget_inventory(name)  # as `net down` does
         thread.join(60)

@@ -34,16 +34,16 @@ def worker(core: Core) -> tuple[str, str]:
 
 
 def test_only_what_is_down_is_away() -> None:
-    found = {
+    states = {
         **conditions(UP, ("switch", "leaf1")),
         **conditions(SUSPECT, ("switch", "leaf2"), worker(CORES[0])),
         **conditions(DOWN, ("switch", "spine1"), worker(CORES[1]), ("link", "leaf1-spine2")),
     }
-    away = outage.away(INVENTORY, found)
+    away = outage.away(INVENTORY, states)
     assert away.devices == {"spine1": "spine1: why"}
     assert away.cores == {CORES[1]: "server1.2: why"}
     assert [{link.a, link.b} for link in away.links] == [{"leaf1", "spine2"}]
-    silent = outage.silent(INVENTORY, found)
+    silent = outage.silent(INVENTORY, states)
     assert (silent.devices, silent.cores, silent.links) == (away.devices, away.cores, away.links)
 
 
@@ -55,8 +55,8 @@ def test_a_link_takes_its_server_and_a_host_only_itself() -> None:
     links = {
         end: f"{link.a}-{link.b}" for link in INVENTORY.topology.links for end in (link.a, link.b)
     }
-    found = conditions(DOWN, ("link", links["server1"]), ("link", links["h1"]))
-    away = outage.away(INVENTORY, found)
+    states = conditions(DOWN, ("link", links["server1"]), ("link", links["h1"]))
+    away = outage.away(INVENTORY, states)
     assert set(away.cores) == set(CORES[:3])
     assert set(away.hosts) == {"h1"}
     assert outage.lost_servers(INVENTORY.topology, CORES, away) == {"server1"}

@@ -30,8 +30,8 @@ class Starter:
 
 
 def ended(restarts: Restarts) -> list[tuple[str, str]]:
-    found: Callable[[], list[tuple[str, str]]] = lambda: list(restarts.ended())  # noqa: E731
-    return eventually(found, what="the end of a restart")
+    restarted: Callable[[], list[tuple[str, str]]] = lambda: list(restarts.ended())  # noqa: E731
+    return eventually(restarted, what="the end of a restart")
 
 
 def test_one_under_way_is_waited_for_but_not_for_ever() -> None:

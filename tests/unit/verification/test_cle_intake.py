@@ -54,8 +54,8 @@ def batch(first: int, count: int = 1, *, boot: int = 1, point: int = POINT) -> b
 
 
 def logged(folder: Path, point: int = POINT) -> list[Record]:
-    found = (records.read(d) for e in entries(folder) for d in records.split(e.payload))
-    return [record for record in found if record.point == point]
+    logged_records = (records.read(d) for e in entries(folder) for d in records.split(e.payload))
+    return [record for record in logged_records if record.point == point]
 
 
 def events(folder: Path) -> list[dict[str, object]]:

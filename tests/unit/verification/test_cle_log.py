@@ -35,8 +35,8 @@ def filled(folder: Path, count: int = 20, segment_bytes: int = 1000) -> list[Hea
 
 def test_what_is_written_is_read_and_fits(tmp_path: Path) -> None:
     heads = filled(tmp_path)
-    found = [entry.payload for entry in entries(tmp_path)]
-    assert found == [f"{at}{x}".encode() for at in range(20) for x in "ab"]
+    payloads = [entry.payload for entry in entries(tmp_path)]
+    assert payloads == [f"{at}{x}".encode() for at in range(20) for x in "ab"]
     assert len(segment_files(tmp_path)) > 3
     assert audit(tmp_path, PUBLIC, heads).problems == ()
     log = Log(tmp_path, KEY)

@@ -113,13 +113,13 @@ def test_killed_at_any_instant_it_loses_nothing_acknowledged(cle: Cle, tmp_path:
     kept = tmp_path / "kept.jsonl"
     kept.write_text("".join(head.line() for head in receipts))
     assert cle.audited(kept, tmp_path / "heads.jsonl")[0] == 0
-    found = [
+    sequences = [
         records.read(data).sequence
         for entry in entries(tmp_path / "log")
         for data in records.split(entry.payload)
         if records.read(data).point == point_id(POINT)
     ]
-    assert found == list(range(written))
+    assert sequences == list(range(written))
     assert (shipper.counts.refused, shipper.counts.damaged) == (0, 0)
     assert len(receipts) > 15
 

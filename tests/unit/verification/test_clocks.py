@@ -54,14 +54,14 @@ def test_every_delay_is_in_its_interval(seed: int) -> None:
     switch = clock(chance.uniform(-5e5, 5e5), chance.uniform(-100, 100))
     worker = clock(chance.uniform(-5e5, 5e5), chance.uniform(-100, 100))
     drawn: list[tuple[float, float]] = []
-    found: list[Trajectory] = []
+    packets: list[Trajectory] = []
     for number in range(300):
         there, back = 20 + chance.expovariate(0.02), 30 + chance.expovariate(0.02)
         drawn.append((there, back))
-        found.append(packet(number * 1e5, there, chance.uniform(2, 900), back, switch, worker))
-    clocks = Clocks(found)
+        packets.append(packet(number * 1e5, there, chance.uniform(2, 900), back, switch, worker))
+    clocks = Clocks(packets)
     widths: list[int] = []
-    for (there, back), trajectory in zip(drawn, found, strict=True):
+    for (there, back), trajectory in zip(drawn, packets, strict=True):
         first, went, stayed, came = steps(trajectory, clocks)
         assert first is None
         for true, span in ((there, went), (back, came)):
@@ -82,8 +82,8 @@ def test_every_delay_is_in_its_interval(seed: int) -> None:
 
 def test_one_way_alone_bounds_a_delay_from_below_only() -> None:
     clocks = clock(700, 0), clock(-300, 0)
-    found = [packet(at * 1000, 50 + 10 * at, 5, 0, *clocks, comes_back=False) for at in range(5)]
-    spans = [steps(trajectory, Clocks(found))[1] for trajectory in found]
+    packets = [packet(at * 1000, 50 + 10 * at, 5, 0, *clocks, comes_back=False) for at in range(5)]
+    spans = [steps(trajectory, Clocks(packets))[1] for trajectory in packets]
     assert all(span is not None and span.most is None for span in spans)
     assert str(spans[0]).endswith("or more")
     assert spans[4] is not None
@@ -94,10 +94,10 @@ def test_a_clock_that_was_set_gives_no_interval_and_a_boot_begins_anew() -> None
     switch, before, after = clock(0, 0), clock(0, 0), clock(-50_000, 0)
 
     def told(boot: int) -> list[Span | None]:
-        found = [packet(at * 1e4, 40, 5, 40, switch, before) for at in range(10)]
+        packets = [packet(at * 1e4, 40, 5, 40, switch, before) for at in range(10)]
         late = [packet(2e5 + at * 1e4, 40, 5, 40, switch, after, boot=boot) for at in range(10)]
-        clocks = Clocks(found + late)
-        return [steps(trajectory, clocks)[1] for trajectory in found + late]
+        clocks = Clocks(packets + late)
+        return [steps(trajectory, clocks)[1] for trajectory in packets + late]
 
     assert set(told(boot=1)) == {None}
     assert all(span is not None and span.least <= 40 <= (span.most or 0) for span in told(boot=2))

@@ -65,8 +65,8 @@ class Site:
         return [r.sequence for r in self.told if r.point == point_id(name)]
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        found = [r.event() for r in self.told if r.point == COLLECTOR]
-        return [one for one in found if one["event"] == event]
+        events = [r.event() for r in self.told if r.point == COLLECTOR]
+        return [one for one in events if one["event"] == event]
 
     def refusals(self) -> dict[str, int]:
         return {one["why"]: one["count"] for one in self.said(REFUSED)}

@@ -138,8 +138,8 @@ def test_a_file_that_is_cut_short_is_read_to_its_last_line(tmp_path: Path) -> No
     text = json.dumps(taps.header("eth0", "k", 0.5, 5)) + "\n"
     text += taps.line(Sight(7, SENT, "p", "d")) + taps.line(Sight(9, RECEIVED, "q", "d"))
     file.write_text(text[:-5])
-    found = taps.read(file)
-    assert (found.ended_us, found.sights) == (7, (Sight(7, SENT, "p", "d"),))
+    tap = taps.read(file)
+    assert (tap.ended_us, tap.sights) == (7, (Sight(7, SENT, "p", "d"),))
     file.write_text(text + '[1, "sideways", "p", "d"]\n')
     with pytest.raises(InputError, match="line 4"):
         taps.read(file)

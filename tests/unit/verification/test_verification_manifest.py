@@ -136,18 +136,18 @@ def test_only_the_named_keys_sign(signed: Signed, folder: Path) -> None:
 def test_epochs_overlap_and_none_is_missing(signed: Signed) -> None:
     first = datetime(2026, 1, 1, tzinfo=UTC)
     epochs = Epochs(first=first, seconds=100, overlap_seconds=10)
-    found = signed.manifest.model_copy(update={"epochs": epochs})
+    overlapping = signed.manifest.model_copy(update={"epochs": epochs})
 
     def at(seconds: float) -> tuple[int, ...]:
-        return found.epochs_at(first + timedelta(seconds=seconds))
+        return overlapping.epochs_at(first + timedelta(seconds=seconds))
 
     assert [at(-1), at(0), at(99), at(100), at(109), at(110), at(205)] == [
         (), (1,), (1,), (1, 2), (1, 2), (2,), (2, 3),
     ]  # fmt: skip
-    witness = found.witness(KEY, first + timedelta(seconds=101))
+    witness = overlapping.witness(KEY, first + timedelta(seconds=101))
     assert witness is not None
     assert [e.threshold for e in witness.epochs] == [1 << 30] * 2
-    assert witness.epochs[0] == keys.epoch_of(KEY, found.graph, 1, 0.25)
+    assert witness.epochs[0] == keys.epoch_of(KEY, overlapping.graph, 1, 0.25)
     assert len({(e.key0, e.key1) for e in witness.epochs}) == 2
     assert keys.epoch_of(KEY, "another", 1, 0.25) != witness.epochs[0]
 
@@ -168,10 +168,10 @@ def test_what_is_no_manifest(tmp_path: Path, text: bytes, says: str) -> None:
 
 
 def test_secrets_are_private_and_never_overwritten(tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["verify", "key", "sampling", str(tmp_path / "w"), "--json"])
+    answered = CliRunner().invoke(app, ["verify", "key", "sampling", str(tmp_path / "w"), "--json"])
     secret = (tmp_path / "w").read_text().strip()
-    assert json.loads(found.stdout)["commitment"] == keys.commitment(bytes.fromhex(secret))
-    assert secret not in found.stdout
+    assert json.loads(answered.stdout)["commitment"] == keys.commitment(bytes.fromhex(secret))
+    assert secret not in answered.stdout
     assert (tmp_path / "w").stat().st_mode & 0o777 == 0o600
     for command in ("sampling", "new"):
         again = CliRunner().invoke(app, ["verify", "key", command, str(tmp_path / "w")])

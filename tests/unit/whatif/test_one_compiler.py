@@ -80,9 +80,9 @@ def foreseen(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> S
     return run_scenario(Case((graph,), None, on, cordon=cordon), Scenario("now"), SETTINGS)
 
 
-def servers_of(found: Compiled) -> set[str]:
+def servers_of(compiled: Compiled) -> set[str]:
     """NFs that run on servers."""
-    return {nf for group in found.cuts.groups for nf in group.nfs}
+    return {nf for group in compiled.cuts.groups for nf in group.nfs}
 
 
 def agreed(graph: ServiceGraph, on: Topology, cordon: Cordon = NO_CORDON) -> Compiled:
@@ -106,13 +106,13 @@ class TestTheyAgree:
 
     def test_merged_tables_are_one(self) -> None:
         """21 entries each, as many merged, and room for 30."""
-        found = agreed(MERGEABLE, small(SINGLE, acl_ipv4=30))
-        assert [bool(u.merged) for u in found.cuts.units.values() if u.element] == [True]
+        compiled = agreed(MERGEABLE, small(SINGLE, acl_ipv4=30))
+        assert [bool(u.merged) for u in compiled.cuts.units.values() if u.element] == [True]
 
     def test_merged_tables_that_must_stand_apart(self) -> None:
         graph = replace(MERGEABLE, placement=PlacementRules(apart=(("nf0", "nf1"),)))
-        found = agreed(graph, LEAF_SPINE)
-        assert len({at for unit, at in found.plan.device_of.items() if "nf" in unit}) == 2
+        compiled = agreed(graph, LEAF_SPINE)
+        assert len({at for unit, at in compiled.plan.device_of.items() if "nf" in unit}) == 2
 
     @pytest.mark.usefixtures("trees")
     def test_a_tree_fits_where_its_rules_do_not(self) -> None:
@@ -122,22 +122,22 @@ class TestTheyAgree:
     @pytest.mark.usefixtures("trees")
     def test_rules_fit_where_their_tree_does_not(self) -> None:
         graph = chain(long_acl(80))
-        found = agreed(graph, small(SINGLE, **{"acl_ipv4": 100, "acl_tree.level_1": 1}))
-        assert not servers_of(found)
-        assert {type(p) for p in programs(found)} == {FilterProgram}
+        compiled = agreed(graph, small(SINGLE, **{"acl_ipv4": 100, "acl_tree.level_1": 1}))
+        assert not servers_of(compiled)
+        assert {type(p) for p in programs(compiled)} == {FilterProgram}
 
     @pytest.mark.usefixtures("trees")
     def test_neither_fits(self) -> None:
         graph = chain(long_acl(200))
-        found = agreed(graph, small(SINGLE, **{"acl_ipv4": 100, "acl_tree.level_1": 1}))
-        assert servers_of(found) == {"nf0"}
+        compiled = agreed(graph, small(SINGLE, **{"acl_ipv4": 100, "acl_tree.level_1": 1}))
+        assert servers_of(compiled) == {"nf0"}
 
     def test_what_is_cordoned_is_not_used(self) -> None:
         server = agreed(campus(), LEAF_SPINE).plan.cores_of[0][0].server
         taken = frozenset(Core(server, i) for i in range(LEAF_SPINE.servers[server].cores))
-        found = agreed(campus(), LEAF_SPINE, Cordon(frozenset({"leaf1"}), taken))
-        assert "leaf1" not in {at for unit, at in found.plan.device_of.items() if "edge" in unit}
-        assert found.plan.cores_of[0][0].server != server
+        compiled = agreed(campus(), LEAF_SPINE, Cordon(frozenset({"leaf1"}), taken))
+        assert "leaf1" not in {at for unit, at in compiled.plan.device_of.items() if "edge" in unit}
+        assert compiled.plan.cores_of[0][0].server != server
 
     def test_an_slo_that_is_missed_either_way_is_missed(self) -> None:
         """Deploy refuses it; what-if says by how much, and gives nothing up for it."""
@@ -145,13 +145,15 @@ class TestTheyAgree:
         with pytest.raises(InfeasibleError) as caught:
             deployed(graph, SINGLE)
         assert caught.value.blocking == (Blocking(Constraint.LATENCY, ("t",)),)
-        found = foreseen(graph, SINGLE)
-        assert found.missed.keys() == {"t"}
-        assert str(caught.value) in found.why
+        outlook = foreseen(graph, SINGLE)
+        assert outlook.missed.keys() == {"t"}
+        assert str(caught.value) in outlook.why
 
 
-def programs(found: Compiled) -> list[object]:
-    return [unit.element.program for unit in found.cuts.units.values() if unit.element is not None]
+def programs(compiled: Compiled) -> list[object]:
+    return [
+        unit.element.program for unit in compiled.cuts.units.values() if unit.element is not None
+    ]
 
 
 class TestWhatIsGivenUp:
@@ -164,17 +166,17 @@ class TestWhatIsGivenUp:
     def test_each_once_the_cheapest_first(self) -> None:
         given = list[Relaxation]()
         error: InfeasibleError | DoesNotFit = DoesNotFit("sw: no room", "nf0")
-        while (found := relax(error, self.fronts(MERGEABLE, *given))) is not None:
-            assert found[0] == 0
-            given.append(found[1])
+        while (relaxed := relax(error, self.fronts(MERGEABLE, *given))) is not None:
+            assert relaxed[0] == 0
+            given.append(relaxed[1])
         assert given == [TernaryRules("nf0"), NoMerging(), OnServer("nf0", "sw: no room")]
 
     @pytest.mark.usefixtures("trees")
     def test_on_a_chip_another_switch_comes_before_a_server(self) -> None:
         given = list[Relaxation]()
         error = DoesNotFit("sw: no stage", "nf0", switch="sw")
-        while (found := relax(error, self.fronts(MERGEABLE, *given))) is not None:
-            given.append(found[1])
+        while (relaxed := relax(error, self.fronts(MERGEABLE, *given))) is not None:
+            given.append(relaxed[1])
         last = OnServer("nf0", "sw: no stage")
         assert given == [TernaryRules("nf0"), Elsewhere("nf0", "sw"), NoMerging(), last]
 
@@ -183,14 +185,14 @@ class TestWhatIsGivenUp:
 
     def test_the_largest_goes_to_a_server(self) -> None:
         graph = chain(long_acl(80), permits(), long_acl(70, net=193))
-        found = relax(FULL, self.fronts(graph, NoMerging()))
-        assert found == (0, OnServer("nf0", "no switch holds it: 81 entries of acl.ipv4"))
+        relaxed = relax(FULL, self.fronts(graph, NoMerging()))
+        assert relaxed == (0, OnServer("nf0", "no switch holds it: 81 entries of acl.ipv4"))
 
     def test_of_several_graphs_the_largest(self) -> None:
         graphs = [replace(chain(long_acl(n)), name=f"g{n}") for n in (10, 30, 20)]
-        found = relax(FULL, [front for graph in graphs for front in self.fronts(graph)])
-        assert found is not None
-        assert found[0] == 1
+        relaxed = relax(FULL, [front for graph in graphs for front in self.fronts(graph)])
+        assert relaxed is not None
+        assert relaxed[0] == 1
 
     def test_nothing_helps_against_lack_of_cores(self) -> None:
         error = InfeasibleError("no cores", [Blocking(Constraint.NEED, ("group0",))])
@@ -220,18 +222,18 @@ def test_graphs_that_fill_a_block_together_do_not_fit() -> None:
 
 def test_scenarios_share_what_does_not_change() -> None:
     case = Case((chain(long_acl(80), permits()),), None, LEAF_SPINE)
-    known = prepared(case)
+    prepared_parts = prepared(case)
 
     def again(**changes: tuple[str, ...]) -> Front:
-        found = Scenario("x", **changes).apply(case)  # type: ignore[arg-type]
-        requests = [CompileRequest(graph, found.topology) for graph in found.graphs]
-        requests = [replace(r, pipelines=found.network().pipelines) for r in requests]
-        (front,) = fronts_of(requests, Fabric(found.topology), known)
-        assert front.request.graph.traffic == found.graphs[0].traffic
+        changed = Scenario("x", **changes).apply(case)  # type: ignore[arg-type]
+        requests = [CompileRequest(graph, changed.topology) for graph in changed.graphs]
+        requests = [replace(r, pipelines=changed.network().pipelines) for r in requests]
+        (front,) = fronts_of(requests, Fabric(changed.topology), prepared_parts)
+        assert front.request.graph.traffic == changed.graphs[0].traffic
         return front
 
-    assert again(scale=("traffic=2x",)).cuts is known[0].cuts
-    assert again(fail=("node:spine1",)).cuts is known[0].cuts
+    assert again(scale=("traffic=2x",)).cuts is prepared_parts[0].cuts
+    assert again(fail=("node:spine1",)).cuts is prepared_parts[0].cuts
     small_table = again(set=("leaf1.table_sizes.acl.ipv4=20",))
-    assert small_table.cuts is not known[0].cuts
-    assert small_table.given != known[0].given
+    assert small_table.cuts is not prepared_parts[0].cuts
+    assert small_table.given != prepared_parts[0].given

@@ -53,37 +53,37 @@ def test_a_failed_server_moves_its_work() -> None:
 
 
 def test_too_much_traffic_says_how_much_is_missed() -> None:
-    found = outcome(scale=("traffic=1000x",))
-    assert not found.slo_met
-    assert all(0 < share <= 1 for share in found.missed.values())
-    assert "cores at" in found.why
+    result = outcome(scale=("traffic=1000x",))
+    assert not result.slo_met
+    assert all(0 < share <= 1 for share in result.missed.values())
+    assert "cores at" in result.why
 
 
 def test_without_offload_runs_all_on_servers() -> None:
-    found = outcome(without_offload=True)
+    result = outcome(without_offload=True)
     assert all(
         device.startswith("server")
-        for task, device in found.device_of.items()
+        for task, device in result.device_of.items()
         if not task.startswith("deliver")
     )
 
 
 def test_cut_off_traffic_is_missed_not_an_error() -> None:
-    found = outcome(fail=("link:leaf1-h1", "link:leaf1-h2"))
-    assert found.status == "INFEASIBLE"
-    assert "cut off" in found.why
+    result = outcome(fail=("link:leaf1-h1", "link:leaf1-h2"))
+    assert result.status == "INFEASIBLE"
+    assert "cut off" in result.why
 
 
 @pytest.mark.parametrize("fail", ["link:leaf1-h2", "node:h2"])
 def test_the_traffic_of_a_host_that_is_cut_off_is_lost(fail: str) -> None:
     """Of two hosts at the end of a traffic, one is: half of it."""
-    base, found = outcome(), outcome(fail=(fail,))
-    lost = {name: share for name, share in found.missed.items() if share}
+    base, result = outcome(), outcome(fail=(fail,))
+    lost = {name: share for name, share in result.missed.items() if share}
     assert lost
     assert set(lost.values()) == {0.5}
     for name in lost:
-        assert found.rate_of[name] == base.rate_of[name] // 2
-    assert not found.slo_met
+        assert result.rate_of[name] == base.rate_of[name] // 2
+    assert not result.slo_met
 
 
 def test_a_pin_to_what_has_failed_is_a_pin_that_cannot_hold() -> None:
@@ -93,9 +93,9 @@ def test_a_pin_to_what_has_failed_is_a_pin_that_cannot_hold() -> None:
     pinned = replace(graph, placement=replace(graph.placement, pinned={nf: "server1"}))
     case = replace(case, graphs=(pinned,))
     assert run_scenario(case, Scenario("now"), Settings()).slo_met
-    found = run_scenario(case, Scenario("x", fail=("node:server1",)), Settings())
-    assert found.status == "INFEASIBLE"
-    assert found.why == f"{nf} is pinned to server1, which has failed"
+    result = run_scenario(case, Scenario("x", fail=("node:server1",)), Settings())
+    assert result.status == "INFEASIBLE"
+    assert result.why == f"{nf} is pinned to server1, which has failed"
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_what_fails_unused_is_not_placed_anew() -> None:
     (used,) = {d for d in base.device_of.values() if d.startswith("server")}
     (idle,) = set(case.topology.servers) - {used}
     scenario = Scenario("idle", fail=(f"node:{idle}",))
-    found = unchanged(case, scenario, settings, base)
+    result = unchanged(case, scenario, settings, base)
     anew = run_scenario(case, scenario, settings, base.device_of)
-    assert found is not None
-    assert (found.cores, found.latency_us, found.missed) == (
+    assert result is not None
+    assert (result.cores, result.latency_us, result.missed) == (
         anew.cores,
         anew.latency_us,
         anew.missed,

@@ -22,6 +22,7 @@ from orchestrator.model.elements import COPY, FilterProgram
 from orchestrator.model.refs import SegmentRef
 from orchestrator.targets.block import gated
 from orchestrator.targets.pipelines import Pipeline, footprint
+from orchestrator.walks import walk
 
 EXIT_PREFIX = "->"
 _NOT_NAMED = SegmentRef("")
@@ -77,19 +78,8 @@ class Layout:
 
     def exits(self, start: str) -> tuple[str, ...]:
         """Targets on other devices (or here again) that a frame entering `start` can leave for."""
-        exits: dict[str, None] = {}
-        seen: set[str] = set()
-        todo = [start]
-        while todo:
-            name = todo.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            step = self.steps[name]
-            if step.is_exit:
-                exits[step.target] = None
-            todo.extend(reversed(step.next.values()))
-        return tuple(exits)
+        steps = map(self.steps.__getitem__, walk([start], lambda at: self.steps[at].next.values()))
+        return tuple(dict.fromkeys(step.target for step in steps if step.is_exit))
 
     def held(self, pipeline: Pipeline) -> Counter[str]:
         """Entries that its units may need, by table (an upper bound)."""

@@ -15,6 +15,7 @@ from orchestrator.memo import Same
 from orchestrator.model.cuts import SERVER, Removed
 from orchestrator.model.elements import DROP, FilterProgram, RewriteProgram, RouteProgram
 from orchestrator.nfs.values import impossible
+from orchestrator.walks import walk
 
 
 def drop_shadowed(draft: Draft, name: str) -> None:
@@ -86,15 +87,17 @@ def _dropped(draft: Draft, unit: str, rules: FirstMatch, output: str) -> list[tu
 
 def _all_behind(draft: Draft, unit: str) -> tuple[object, ...]:
     """All that packets may meet from a unit on, before a server."""
-    behind: dict[str, object] = {}
-    todo = [unit]
-    while todo:
-        name = todo.pop()
-        if name not in behind:
-            at, outputs = draft.units[name], draft.outputs(name)
-            behind[name] = (name, at.kind, at.nf, Same(draft.program(name)), *outputs.items())
-            todo += outputs.values() if at.kind != SERVER else ()
-    return tuple(behind.values())
+    units = draft.units
+    behind = walk(
+        [unit], lambda name: draft.outputs(name).values() if units[name].kind != SERVER else ()
+    )
+    return tuple(
+        (
+            *(name, units[name].kind, units[name].nf, Same(draft.program(name))),
+            *draft.outputs(name).items(),
+        )
+        for name in behind
+    )
 
 
 def _can_drop(draft: Draft, name: str, answers: dict[str, bool]) -> bool:

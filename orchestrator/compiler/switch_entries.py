@@ -17,6 +17,7 @@ from orchestrator.model.entries import FIRST_REMOTE_COPY, Exact
 from orchestrator.model.refs import ClassRef, GroupRef, PathRef, Ref, SegmentRef
 from orchestrator.model.symbolic import Section, SymbolicEntry, SymbolicFlood, SymbolicProgram
 from orchestrator.model.topology import Host
+from orchestrator.walks import walk
 from servernf.wire.addresses import GATEWAY_MAC, device_mac
 
 _Params = tuple[tuple[str, int | Ref], ...]
@@ -236,19 +237,16 @@ class SwitchEntries:
     def _entered_ports(self, endpoint: str) -> set[tuple[str, str]]:
         """(NF, port) pairs that packets from an endpoint may enter."""
         after = {(e.source.node, e.source.port): e.target for e in self.wiring.graph.edges}
-        todo = [after[endpoint, ""]] if (endpoint, "") in after else []
-        seen: set[tuple[str, str]] = set()
-        while todo:
-            at = todo.pop()
-            if not at.port or (at.node, at.port) in seen:
-                continue
-            seen.add((at.node, at.port))
-            todo.extend(
-                after[at.node, out]
-                for out in self.wiring.functions[at.node].ports
-                if (at.node, out) in after and out != at.port
+
+        def entered(at: tuple[str, str]) -> Iterator[tuple[str, str]]:
+            node, port = at
+            outs = (
+                [out for out in self.wiring.functions[node].ports if out != port] if port else [""]
             )
-        return seen
+            targets = (after[node, out] for out in outs if (node, out) in after)
+            return ((target.node, target.port) for target in targets if target.port)
+
+        return set(walk(entered((endpoint, "")), entered))
 
 
 def _to_device(

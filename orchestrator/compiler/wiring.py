@@ -16,6 +16,7 @@ from orchestrator.model.refs import PathRef
 from orchestrator.network.fabric import Fabric
 from orchestrator.nfs.base import Functions
 from orchestrator.targets.pipelines import Pipeline
+from orchestrator.walks import walk
 
 _FIRST_SI = 255
 
@@ -165,14 +166,8 @@ class Wiring:
 
     def _exits(self, layout: Layout, start: str) -> Iterator[str]:
         yield from layout.exits(start)
-        seen: set[str] = set()
-        todo = [start]
-        while todo:
-            step = layout.steps[todo.pop()]
-            if step.name in seen:
-                continue
-            seen.add(step.name)
-            todo.extend(step.next.values())
+        for name in walk([start], lambda at: layout.steps[at].next.values()):
+            step = layout.steps[name]
             if step.delivers and step.unit is not None:
                 yield from self._remote_of(step.unit, layout.switch)
 
@@ -185,14 +180,9 @@ class Wiring:
                 yield f"deliver.{unit.endpoint}>{switch}"
 
     def _server_exits(self, start: str) -> Iterator[str]:
-        todo, seen = [start], set[str]()
-        while todo:
-            name = todo.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            for arc in self.cuts.successors(name):
-                if arc.target in self.group_of:
-                    todo.append(arc.target)
-                else:
-                    yield arc.target
+        def targets(name: str) -> list[str]:
+            return [arc.target for arc in self.cuts.successors(name)]
+
+        on_servers = walk([start], lambda name: (t for t in targets(name) if t in self.group_of))
+        for name in on_servers:
+            yield from (target for target in targets(name) if target not in self.group_of)

@@ -42,6 +42,7 @@ from orchestrator.model.refs import (
     tree_node,
 )
 from orchestrator.targets.references import belonging, key_mentions, labels, mentions
+from orchestrator.walks import walk
 from servernf.wire.instances import base_name
 
 
@@ -280,14 +281,11 @@ class Nodes:
 
     def below(self, node: Node, but: Container[Node] = ()) -> set[Node]:
         """All nodes that packets may come to behind a node, except some and what only they lead to."""
-        below: set[Node] = set()
-        todo = list(self.refs(node))
-        while todo:
-            at = todo.pop()
-            if at not in below and at not in but:
-                below.add(at)
-                todo.extend(self.refs(at))
-        return below
+
+        def refs(at: Node) -> Iterator[Node]:
+            return (ref for ref in self.refs(at) if ref not in but)
+
+        return set(walk(refs(node), refs))
 
     def above(self, nodes: Iterable[Node]) -> set[Node]:
         """Some nodes, and all from which packets may come to them."""
@@ -297,15 +295,8 @@ class Nodes:
         for node in self.chains:
             for ref in self.refs(node):
                 chains[ref].append(node)
-        above: set[Node] = set()
-        todo = list(nodes)
-        while todo:
-            at = todo.pop()
-            if at not in above:
-                above.add(at)
-                todo.extend(self._sources.of(at))
-                todo.extend(chains.get(at, ()))
-        return above
+        sources = self._sources
+        return set(walk(nodes, lambda at: chain(sources.of(at), chains.get(at, ()))))
 
 
 def differing_parts(

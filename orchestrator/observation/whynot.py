@@ -22,6 +22,7 @@ from orchestrator.observation.explain import TABLE, SwitchStep, Visit
 from orchestrator.observation.journey import Arrival, Journey, NetworkModel, WorkerVisit
 from orchestrator.observation.snapshot import Snapshot
 from orchestrator.targets.references import belonging, param_role
+from orchestrator.walks import walk
 
 Place = Node | tuple[str, ...]
 """A segment, tree's node, group or path; ("nf", name), ("port", switch, number), ("entry", switch)."""
@@ -217,14 +218,7 @@ class _Ways:
 
     def leading_to(self, goals: Iterable[Place]) -> set[Place]:
         """All places from which some goal can be reached."""
-        leading = set(goals)
-        todo = list(leading)
-        while todo:
-            for source in self.before.get(todo.pop(), ()):
-                if source not in leading:
-                    leading.add(source)
-                    todo.append(source)
-        return leading
+        return set(walk(goals, lambda place: self.before.get(place, ())))
 
 
 def _longest(ways: Sequence[tuple[Lpm, int | None]], mac: int) -> int | None:

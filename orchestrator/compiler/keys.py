@@ -75,9 +75,9 @@ def echo_entry(port: int, version: int, address: int, origin: str) -> TableEntry
     """The answer to a ping of a gateway, sent to it from a host-facing port."""
     return TableEntry(
         f"neighbor.echo_ipv{version}",
-        (("ingress_port", Exact(port)), ("target", Exact(address))),
+        (("ingress_port", Exact(port)), ("mac", Exact(GATEWAY_MAC)), ("target", Exact(address))),
         f"neighbor.echo_ipv{version}.answer_echo",
-        (("mac", GATEWAY_MAC),),
+        (),
         0,
         f"{origin}: ping",
     )

@@ -17,6 +17,8 @@
 #define DIRECT_COUNTER(name) DirectCounter<bit<64>>(CounterType_t.PACKETS_AND_BYTES) name
 #define COUNT(name) name.count()
 #define DIRECT_METER(name, colour_t) DirectMeter(MeterType_t.BYTES) name
+// TCAM has no ranges of its own; they are written as prefixes (TofinoCosts.ranges).
+#define RANGE ternary
 #define METER_READ(meter, colour) colour = (bit<2>)meter.execute()
 // Red is 3 here.
 #define METER_COLOUR(colour) if (colour == 3) { colour = 2; }

@@ -9,6 +9,7 @@
 #define DIRECT_COUNTER(name) direct_counter(CounterType.packets_and_bytes) name
 #define COUNT(name)     // BMv2 counts every packet that an entry is for.
 #define DIRECT_METER(name, colour_t) direct_meter<colour_t>(MeterType.bytes) name
+#define RANGE range
 #define METER_READ(meter, colour) meter.read(colour)
 #define METER_COLOUR(colour)
 // A hash is a function here, elsewhere a unit that a control declares.

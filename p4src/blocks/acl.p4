@@ -53,8 +53,8 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             hdr.ipv4.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
             meta.l4 : ternary @name("l4");
-            meta.l4_src : range @name("src_port");
-            meta.l4_dst : range @name("dst_port");
+            meta.l4_src : RANGE @name("src_port");
+            meta.l4_dst : RANGE @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
             meta.vlan : ternary @name("vlan");
         }
@@ -77,8 +77,8 @@ control acl_block(inout headers_t hdr, inout metadata_t meta)
             hdr.ipv6.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
             meta.l4 : ternary @name("l4");
-            meta.l4_src : range @name("src_port");
-            meta.l4_dst : range @name("dst_port");
+            meta.l4_src : RANGE @name("src_port");
+            meta.l4_dst : RANGE @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
             meta.vlan : ternary @name("vlan");
         }

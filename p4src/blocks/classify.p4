@@ -70,8 +70,8 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv4.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
             meta.l4 : ternary @name("l4");
-            meta.l4_src : range @name("src_port");
-            meta.l4_dst : range @name("dst_port");
+            meta.l4_src : RANGE @name("src_port");
+            meta.l4_dst : RANGE @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
             meta.vlan : ternary @name("vlan");
         }
@@ -91,8 +91,8 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv6.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
             meta.l4 : ternary @name("l4");
-            meta.l4_src : range @name("src_port");
-            meta.l4_dst : range @name("dst_port");
+            meta.l4_src : RANGE @name("src_port");
+            meta.l4_dst : RANGE @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
             meta.vlan : ternary @name("vlan");
         }
@@ -174,8 +174,8 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv4.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
             meta.l4 : ternary @name("l4");
-            meta.l4_src : range @name("src_port");
-            meta.l4_dst : range @name("dst_port");
+            meta.l4_src : RANGE @name("src_port");
+            meta.l4_dst : RANGE @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
             meta.vlan : ternary @name("vlan");
         }
@@ -197,8 +197,8 @@ control classify_block(inout headers_t hdr, inout metadata_t meta) {
             hdr.ipv6.dst_addr : ternary @name("dst");
             meta.protocol : ternary @name("protocol");
             meta.l4 : ternary @name("l4");
-            meta.l4_src : range @name("src_port");
-            meta.l4_dst : range @name("dst_port");
+            meta.l4_src : RANGE @name("src_port");
+            meta.l4_dst : RANGE @name("dst_port");
             meta.tcp_flags : ternary @name("tcp_flags");
             meta.vlan : ternary @name("vlan");
         }

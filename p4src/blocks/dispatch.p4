@@ -110,7 +110,7 @@ control dispatch_block(inout metadata_t meta) {
             meta.segment : exact @name("segment") @belongs_to("segment");
             meta.flow_dst : exact @name("address");
             meta.flow_has_port : ternary @name("has_port");
-            meta.flow_dst_port : range @name("port");
+            meta.flow_dst_port : RANGE @name("port");
         }
         actions = {
             owner_to_device;

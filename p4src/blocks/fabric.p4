@@ -1,11 +1,12 @@
 // fabric: forwards tagged frames by their structured outer MAC (kind and tree, device, core).
-// Reads: hdr.outer.dst_addr. Writes: meta.egress_port, meta.drop.
+// It looks at what the MAC is about to be, so that the tag need not be written first.
+// Reads: meta.next_mac. Writes: meta.next_mac, meta.egress_port, meta.drop.
 // Effect on the packet: at a server's own switch the tree is cleared, so that a core has one MAC.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_FABRIC_P4
 #define BLOCKS_FABRIC_P4
 
-control fabric_block(inout headers_t hdr, inout metadata_t meta) {
+control fabric_block(inout metadata_t meta) {
     DIRECT_COUNTER(forward_counter);
 
     action forward(port_id_t port) {
@@ -15,7 +16,7 @@ control fabric_block(inout headers_t hdr, inout metadata_t meta) {
 
     action to_server(port_id_t port) {
         COUNT(forward_counter);
-        hdr.outer.dst_addr[39:32] = 0;
+        meta.next_mac[39:32] = 0;
         meta.egress_port = port;
     }
 
@@ -30,7 +31,7 @@ control fabric_block(inout headers_t hdr, inout metadata_t meta) {
 
     table devices {
         key = {
-            hdr.outer.dst_addr : lpm @name("device");
+            meta.next_mac : lpm @name("device");
         }
         actions = {
             forward;

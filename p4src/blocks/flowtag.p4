@@ -1,7 +1,7 @@
 // flowtag: the NSH tag (RFC 8300, MD type 1, next protocol Ethernet): who a tagged frame is for,
 // pushing it at the ingress switch, popping it at the last device.
 // Reads: meta.next, label, flow, arrival_us, arrival_port, server_facing, switch_id. Writes: hdr.outer, hdr.nsh,
-// meta.segment, meta.graph, meta.drop.
+// meta.segment, meta.graph, meta.next, meta.next_mac, meta.drop.
 // Effect on the packet: 38 bytes in front of the original frame, which is never touched.
 // SPDX-License-Identifier: Apache-2.0
 #ifndef BLOCKS_FLOWTAG_P4
@@ -74,6 +74,7 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
                 paths.apply();
             } else {
                 meta.next = NEXT_TAGGED;
+                meta.next_mac = hdr.outer.dst_addr;
             }
         }
     }
@@ -99,8 +100,11 @@ control flowtag_departure_block(inout headers_t hdr, inout metadata_t meta) {
         hdr.nsh.ingress_us = MICROSECONDS(meta.arrival_us);
     }
 
-    action address() {
+    action send() {
         hdr.outer.dst_addr = meta.next_mac;
+    }
+
+    action address() {
         hdr.outer.src_addr = 16w0x0200 ++ meta.switch_id ++ 16w0;
         hdr.nsh.spi = meta.next_spi;
         hdr.nsh.si = meta.next_si;
@@ -112,8 +116,11 @@ control flowtag_departure_block(inout headers_t hdr, inout metadata_t meta) {
             if (meta.host_facing == 1) {
                 push();
             }
-            if (meta.next == NEXT_TAGGED && meta.segment != 0) {    // not in transit
-                address();
+            if (meta.next == NEXT_TAGGED) {
+                send();
+                if (meta.segment != 0) {    // not in transit
+                    address();
+                }
             }
         } else {
             hdr.outer.setInvalid();

@@ -12,10 +12,6 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     DIRECT_COUNTER(nd_counter);
     DIRECT_COUNTER(echo_ipv4_counter);
     DIRECT_COUNTER(echo_ipv6_counter);
-    checksum_update() update_ip;
-    checksum_update() update_icmp;
-    bit<1> echoes = 0;
-    mac_addr_t own_mac = 0;
 
     action answer_arp(@refers_to("gateway") mac_addr_t mac) {
         COUNT(arp_counter);
@@ -48,10 +44,9 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     }
 
 #define ANSWER_ECHO(table)                                                                          \
-    ACTION_OF(table, answer_echo)(@refers_to("gateway") mac_addr_t mac) {                           \
+    ACTION_OF(table, answer_echo)() {                                                               \
         COUNT(table##_counter);                                                                     \
-        echoes = 1;                                                                                 \
-        own_mac = mac;                                                                              \
+        meta.answered = 1;                                                                          \
     }
 
     ANSWER_ECHO(echo_ipv4)
@@ -88,6 +83,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     table echo_ipv4 {
         key = {
             meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
+            hdr.ethernet.dst_addr : exact @name("mac") @refers_to("gateway");
             hdr.ipv4.dst_addr : exact @name("target");
         }
         actions = {
@@ -102,6 +98,7 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
     table echo_ipv6 {
         key = {
             meta.arrival_port : exact @name("ingress_port") @refers_to("host_port");
+            hdr.ethernet.dst_addr : exact @name("mac") @refers_to("gateway");
             hdr.ipv6.dst_addr : exact @name("target");
         }
         actions = {
@@ -128,30 +125,39 @@ control neighbor_block(inout headers_t hdr, inout metadata_t meta) {
             } else if (hdr.ipv6.isValid() && hdr.icmp.type == 128 && !hdr.ipv6_fragment.isValid()) {
                 echo_ipv6.apply();
             }
-            if (echoes == 1 && hdr.ethernet.dst_addr == own_mac) {
-                hdr.ethernet.dst_addr = hdr.ethernet.src_addr;
-                hdr.ethernet.src_addr = own_mac;
-                bit<16> old_type = hdr.icmp.type ++ hdr.icmp.code;
-                if (hdr.ipv4.isValid()) {
-                    ipv4_addr_t asked = hdr.ipv4.dst_addr;
-                    hdr.ipv4.dst_addr = hdr.ipv4.src_addr;
-                    hdr.ipv4.src_addr = asked;
-                    bit<16> old_word = hdr.ipv4.ttl ++ hdr.ipv4.protocol;
-                    hdr.ipv4.ttl = 64;
-                    bit<16> new_word = hdr.ipv4.ttl ++ hdr.ipv4.protocol;
-                    update_ip.apply(hdr.ipv4.hdr_checksum, (bit<32>)(~old_word) + (bit<32>)new_word);
-                    hdr.icmp.type = 0;
-                } else {
-                    ipv6_addr_t asked6 = hdr.ipv6.dst_addr;
-                    hdr.ipv6.dst_addr = hdr.ipv6.src_addr;
-                    hdr.ipv6.src_addr = asked6;
-                    hdr.ipv6.hop_limit = 64;
-                    hdr.icmp.type = 129;
-                }
-                bit<16> new_type = hdr.icmp.type ++ hdr.icmp.code;
-                update_icmp.apply(hdr.icmp.checksum, (bit<32>)(~old_type) + (bit<32>)new_type);
-                meta.answered = 1;
+        }
+    }
+}
+
+// Turns an echo request that is answered round: behind its question, so that who classifies need not wait for it.
+control echo_answer_block(inout headers_t hdr, inout metadata_t meta) {
+    checksum_update() update_ip;
+    checksum_update() update_icmp;
+
+    apply {
+        if (hdr.icmp.isValid() && meta.nd_answer == 0) {
+            mac_addr_t own_mac = hdr.ethernet.dst_addr;
+            hdr.ethernet.dst_addr = hdr.ethernet.src_addr;
+            hdr.ethernet.src_addr = own_mac;
+            bit<16> old_type = hdr.icmp.type ++ hdr.icmp.code;
+            if (hdr.ipv4.isValid()) {
+                ipv4_addr_t asked = hdr.ipv4.dst_addr;
+                hdr.ipv4.dst_addr = hdr.ipv4.src_addr;
+                hdr.ipv4.src_addr = asked;
+                bit<16> old_word = hdr.ipv4.ttl ++ hdr.ipv4.protocol;
+                hdr.ipv4.ttl = 64;
+                bit<16> new_word = hdr.ipv4.ttl ++ hdr.ipv4.protocol;
+                update_ip.apply(hdr.ipv4.hdr_checksum, (bit<32>)(~old_word) + (bit<32>)new_word);
+                hdr.icmp.type = 0;
+            } else {
+                ipv6_addr_t asked6 = hdr.ipv6.dst_addr;
+                hdr.ipv6.dst_addr = hdr.ipv6.src_addr;
+                hdr.ipv6.src_addr = asked6;
+                hdr.ipv6.hop_limit = 64;
+                hdr.icmp.type = 129;
             }
+            bit<16> new_type = hdr.icmp.type ++ hdr.icmp.code;
+            update_icmp.apply(hdr.icmp.checksum, (bit<32>)(~old_type) + (bit<32>)new_type);
         }
     }
 }

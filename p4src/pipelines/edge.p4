@@ -41,6 +41,7 @@
 control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) {
     port_block() port;
     neighbor_block() neighbor;
+    echo_answer_block() echo_answer;
     classify_block() classify;
     flowtag_arrival_block() flowtag_arrival;
     trajectory_label_block() trajectory_label;
@@ -103,6 +104,8 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
                     if (meta.answered == 0) {
                         classify.apply(hdr, meta);
                         trajectory_label.apply(hdr, meta);
+                    } else {
+                        echo_answer.apply(hdr, meta);
                     }
                 }
             }
@@ -157,10 +160,10 @@ control ingress(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) 
             }
         }
         if (meta.drop == 0 && meta.answered == 0 && meta.resume == 0) {
-            flowtag_departure.apply(hdr, meta);
             if (meta.next == NEXT_TAGGED) {
-                fabric.apply(hdr, meta);
+                fabric.apply(meta);
             }
+            flowtag_departure.apply(hdr, meta);
         }
         departure.apply(hdr, meta, INGRESS_ARGUMENTS);
     }

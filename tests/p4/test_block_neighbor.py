@@ -52,9 +52,8 @@ def pinged(switch: EdgeSwitch) -> EdgeSwitch:
     for version, address in ((4, ASKED), (6, ASKED6)):
         switch.add(
             f"neighbor.echo_ipv{version}",
-            {"ingress_port": HOST_PORT, "target": ip_number(address)},
+            {"ingress_port": HOST_PORT, "mac": GATEWAY_MAC, "target": ip_number(address)},
             "answer_echo",
-            {"mac": GATEWAY_MAC},
         )
     return switch
 

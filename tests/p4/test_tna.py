@@ -29,19 +29,22 @@ P4SRC = shipped("p4src")
 BLOCKS = sorted((P4SRC / "blocks").glob("*.p4"))
 INCLUDES = Path(os.environ.get("P4C", "-"), "backends/tofino/bf-p4c/p4include")
 V1MODEL = p4info(SHIPPED.build("edge", "bmv2"))
+_KINDS = {p4i.MatchField.RANGE: p4i.MatchField.TERNARY}
 LEFT_OUT = ("ingress.trajectory_sample.", "ingress.witness.", "egress.record.")
 """HalfSipHash's rounds are some fifty stages."""
 
 
 def said(info: p4i.P4Info) -> dict[str, tuple[object, object]]:
-    """By table: its keys and actions, with names and widths."""
+    """By table: its keys and actions, with names and widths; a range as ternary: no TCAM has any."""
     actions = {
         a.preamble.id: (a.preamble.name, tuple((p.name, p.bitwidth) for p in a.params))
         for a in info.actions
     }
     return {
         t.preamble.name: (
-            tuple((m.name, m.bitwidth, m.match_type) for m in t.match_fields),
+            tuple(
+                (m.name, m.bitwidth, _KINDS.get(m.match_type, m.match_type)) for m in t.match_fields
+            ),
             frozenset((actions[r.id], r.scope) for r in t.action_refs),
         )
         for t in info.tables

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from orchestrator.model.bundle import Bundle
 from orchestrator.model.entries import Exact, ServerChain
@@ -16,6 +18,7 @@ from servernf.wire.records import point_id
 PATHS = "flowtag_arrival.paths"
 """The table with what a switch takes with a tag."""
 _TREE = 0xFF << 32
+_StepT = TypeVar("_StepT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,13 @@ class Intended:
 
     `first` is by (point, path) the NF that a packet enters, `then` by (point, path, NF, port left) what
     follows, `switches` (point, path) what switches take, `digests` by NF those of its configurations,
-    `at` the point's name by MAC, `names` by number.
+    `at` the point's name by MAC, `names` by number. A version may give a path's number another meaning,
+    so that there are several steps: the newest version's last.
     """
 
     graph: str
-    first: Mapping[tuple[int, int], IntendedCall]
-    then: Mapping[tuple[int, int, str, str], IntendedCall | WorkerExit]
+    first: Mapping[tuple[int, int], Sequence[IntendedCall]]
+    then: Mapping[tuple[int, int, str, str], Sequence[IntendedCall | WorkerExit]]
     switches: frozenset[tuple[int, int]]
     digests: Mapping[str, frozenset[bytes]]
     at: Mapping[int, int]
@@ -70,9 +74,9 @@ class Intended:
 
 
 def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
-    """What bundles of one graph intend on a network."""
-    first: dict[tuple[int, int], IntendedCall] = {}
-    then: dict[tuple[int, int, str, str], IntendedCall | WorkerExit] = {}
+    """What bundles of one graph intend on a network, the oldest version first."""
+    first: dict[tuple[int, int], list[IntendedCall]] = defaultdict(list)
+    then: dict[tuple[int, int, str, str], list[IntendedCall | WorkerExit]] = defaultdict(list)
     switches: set[tuple[int, int]] = set()
     digests: dict[str, set[bytes]] = {}
     graph = ""
@@ -92,15 +96,15 @@ def intended(bundles: Iterable[Bundle], topology: Topology) -> Intended:
                     switches.add((point_id(device), keys["spi"] << 8 | keys["si"]))
     at, names = _points(topology)
     frozen = {name: frozenset(digest) for name, digest in digests.items()}
-    return Intended(graph, first, then, frozenset(switches), frozen, at, names)
+    return Intended(graph, dict(first), dict(then), frozenset(switches), frozen, at, names)
 
 
 def _add_chain(
     point: int,
     graph: str,
     chain: ServerChain,
-    first: dict[tuple[int, int], IntendedCall],
-    then: dict[tuple[int, int, str, str], IntendedCall | WorkerExit],
+    first: dict[tuple[int, int], list[IntendedCall]],
+    then: dict[tuple[int, int, str, str], list[IntendedCall | WorkerExit]],
 ) -> None:
     path = chain.spi << 8 | chain.si
     steps: list[IntendedCall | WorkerExit] = [
@@ -111,11 +115,18 @@ def _add_chain(
     ]
     head = steps[0]
     if isinstance(head, IntendedCall):
-        first[point, path] = head
+        _add(first[point, path], head)
     for number, output in enumerate(chain.outputs):
         before = steps[number]
         if isinstance(before, IntendedCall) and number + 1 < len(steps):
-            then[point, path, before.nf, output] = steps[number + 1]
+            _add(then[point, path, before.nf, output], steps[number + 1])
+
+
+def _add(steps: list[_StepT], step: _StepT) -> None:
+    """Add a newer version's step: the last, whether older ones had it or not."""
+    if step in steps:
+        steps.remove(step)
+    steps.append(step)
 
 
 def _points(topology: Topology) -> tuple[dict[int, int], dict[int, str]]:

@@ -180,7 +180,7 @@ class _Walk:
         self._trajectory, self._intended, self._seen = trajectory, intended, seen
         self._over = False
         """Whether something is wrong with it already: what follows from that is not told, too."""
-        self._left: dict[tuple[int, int], list[Record]] = defaultdict(list)
+        self._left: dict[tuple[int | None, int], list[Record]] = defaultdict(list)
         """Records that were not come to yet, by point and path."""
         for record in trajectory.records:
             self._left[record.point, record.path].append(record)
@@ -259,10 +259,10 @@ class _Walk:
 
     def _at_worker(self, before: Record, point: int, path: int) -> None:
         """Through the NFs of a worker: in, what became of it, in, ..., and out of it."""
-        step: IntendedCall | WorkerExit | None = self._intended.first.get((point, path))
+        steps: Sequence[IntendedCall | WorkerExit] = self._intended.first.get((point, path), ())
         last = before
         first = True
-        while isinstance(step, IntendedCall):
+        while calls := self._calls(steps, point, path):
             record = self._pop(point, path)
             if record is None:
                 self._missing(last, point, path & 0xFF)
@@ -270,8 +270,8 @@ class _Walk:
             if record.kind is RecordKind.LOST:
                 self._carried(last, record)
                 return
-            if (record.kind, record.nf, record.port_in) != (RecordKind.IN, step.nf, step.port):
-                self._wrong(f"'{step.nf}' was to have it next", record)
+            if record.kind is not RecordKind.IN or _call(record) not in calls:
+                self._wrong(f"'{calls[-1].nf}' was to have it next", record)
                 return
             if first:
                 self._carried(last, record)
@@ -287,13 +287,27 @@ class _Walk:
             if result.kind is not RecordKind.OUT:
                 return
             last, first = result, False
-            step = self._intended.then.get((point, path, result.nf, result.port_out))
-        if step is None:
+            steps = self._intended.then.get((point, path, result.nf, result.port_out), ())
+        exits = [step for step in steps if isinstance(step, WorkerExit)]
+        if not exits:
             lost = self._pop(point, path)
             if lost is None or lost.kind is not RecordKind.LOST:
                 self._wrong("left an NF by a port that nothing follows", last)
             return
-        self._to(last, step.mac, step.path)
+        there = [
+            out for out in exits if self._left.get((self._intended.point_at(out.mac), out.path))
+        ]
+        out = (there or exits)[-1]
+        self._to(last, out.mac, out.path)
+
+    def _calls(
+        self, steps: Sequence[IntendedCall | WorkerExit], point: int, path: int
+    ) -> list[IntendedCall]:
+        """The NFs of which one is next; none where another version has the packet leave, and it did."""
+        calls = [step for step in steps if isinstance(step, IntendedCall)]
+        here = self._left.get((point, path))
+        came = bool(here) and _call(here[0]) in calls
+        return calls if came or len(calls) == len(steps) else []
 
     def _beside(self, point: int, path: int, nf: str) -> None:
         """What an NF sends beside the packet is not followed: copies, resets, what was held."""
@@ -335,6 +349,10 @@ class _Walk:
 
     def _take(self, record: Record) -> None:
         self._left[record.point, record.path].remove(record)
+
+
+def _call(record: Record) -> IntendedCall:
+    return IntendedCall(record.nf, record.port_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from commands import command_line, orchestrator, orchestrator_json
 from live import FIREWALL, NEEDS_EMULATION, SWITCHES, Live, guard_graph, own_folders
 from support import eventually
+from update_load import Load, write_version
 
 from orchestrator.emulation import load_state, start_in_host
 from orchestrator.verification import keys
@@ -27,19 +29,22 @@ from orchestrator.verification.manifest import SIGNERS
 pytestmark = [NEEDS_EMULATION, pytest.mark.slow]
 
 
-def agreed(folder: Path, graph: str, bundle: Path, *options: str) -> Path:
-    """Keys of all three, and the manifest of all packets that both have signed."""
+def agreed(
+    folder: Path, graph: str, bundle: Path, *options: str, rate: str = "1", **changed: Any
+) -> Path:
+    """Keys of all three, and the manifest that both have signed, of all packets unless it is said."""
     for role in keys.ROLES:
         orchestrator("verify", "key", "new", str(folder / f"{role}.pem"))
     secret, made = str(folder / "watch.key"), folder / "manifest.json"
     orchestrator("verify", "key", "sampling", secret)
     words = [word for role in keys.ROLES for word in (f"--{role}", str(folder / f"{role}.pub"))]
-    words += ["--sampling-key", secret, "--rate", "1", "-o", str(made), *options]
+    words += ["--sampling-key", secret, "--rate", rate, "-o", str(made), *options]
     orchestrator("verify", "manifest", "new", graph, str(bundle), *words)
     terms = json.loads(made.read_text())
     # All points know an epoch half an overlap after it has begun.
     first = datetime.now(UTC) - timedelta(seconds=100)
     terms["manifest"]["epochs"]["first"] = first.isoformat()
+    terms["manifest"] |= changed
     made.write_text(json.dumps(terms))
     for role in SIGNERS:
         key = str(folder / f"{role}.pem")
@@ -60,10 +65,18 @@ def running(*words: str) -> Iterator[None]:
         process.wait(30)
 
 
-def judged(live: Live, bundle: Path) -> dict[str, Any]:
+def honest(live: Live, *bundles: Path) -> dict[str, Any]:
+    """A verdict without findings."""
+    verdict = judged(live, *bundles)
+    assert not verdict["findings"], verdict["findings"]
+    return verdict
+
+
+def judged(live: Live, *bundles: Path) -> dict[str, Any]:
     folder = live.folder
     words = ["verify", "check", str(folder / "log"), str(folder / "manifest.json"), "--json"]
-    words += ["--sampling-key", str(folder / "watch.key"), "--bundle", str(bundle), "--settle", "0"]
+    words += ["--sampling-key", str(folder / "watch.key"), "--settle", "0"]
+    words += [word for bundle in bundles for word in ("--bundle", str(bundle))]
     done = subprocess.run(
         command_line(*words), capture_output=True, text=True, check=False, timeout=240
     )
@@ -214,3 +227,71 @@ def test_switches_report_to_the_collector(switch: str) -> None:
             kinds = [{r["kind"] for r in way["records"]} for way in ways]
             assert sum({"ENTRY", "IN", "EXIT"} <= kind for kind in kinds) >= 40
         orchestrator("net", "down", "w")
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.exhaustive)])
+def test_updates_moves_and_new_keys_under_traffic_are_honest(rounds: int) -> None:
+    """What workers and switches tell of it contradicts nothing, by the bundles that ran."""
+    with own_folders() as folder:
+        cle = f"unix:{folder}/cle.sock"
+        words = ("--switch", "softswitch", "--name", "w", "--cle", cle)
+        orchestrator("net", "up", "leaf-spine", *words)
+        live = Live("w", load_state("w"), folder)
+        bundles: list[Path] = []
+
+        def changed(*words: str) -> None:
+            """A version takes over, and the customer is given it."""
+            orchestrator(*words, "-n", "w")
+            bundles.append(folder / f"{len(bundles)}.bundle")
+            orchestrator("bundle", "save", "updated", "-o", str(bundles[-1]), "-n", "w")
+
+        def later(epoch: int) -> int:
+            newest = watched(log)
+            return newest if newest > epoch else 0
+
+        graph, log = str(write_version(folder, 0)), str(folder / "log")
+        changed("deploy", graph)
+        epochs = {"first": datetime.now(UTC).isoformat(), "seconds": 20, "overlap_seconds": 10}
+        terms = {"rate": "0.25", "epochs": epochs, "loss_bound": 0.01}
+        manifest = str(agreed(folder, graph, bundles[0], "--switches", **terms))
+        workers = [
+            p for p in json.loads(Path(manifest).read_text())["manifest"]["points"] if "." in p
+        ]
+        key = str(folder / "watch.key")
+        common = ("--sampling-key", key, "--bundle", str(bundles[0]), "-n", "w")
+        serve = ("verify", "cle", "serve", log, "--key", str(folder / "cle.pem"), "--listen", cle)
+        with (
+            running(*serve),
+            collecting(live, "server2", manifest, *common, "--cle", cle),
+            running("verify", "cle", "watch", manifest, *common, "--collector", "server2"),
+        ):
+            with Load(live.state, 50) as load:
+                before = newest = watched(log)
+                for number in range(rounds):
+                    for worker in workers:  # the load is on one of them, and leaves it
+                        changed("move", "updated/firewall", "--buckets", "0-63", "--to", worker)
+                    write_version(folder, 3 * (number + 1))  # another configuration, too
+                    changed("deploy", graph)
+                    newest = eventually(partial(later, newest), timeout=90, what="another epoch")
+            assert load.report is not None
+            assert load.report.tcp_intact
+            assert newest >= before + rounds
+            verdict = eventually(partial(honest, live, *bundles), what="an honest verdict")
+            assert verdict["packets"] > 100 * rounds
+            ways = orchestrator_json(
+                "verify", "trajectories", log, "--cle", str(folder / "cle.pub"), "--limit", "100000",
+                *(word for bundle in bundles for word in ("--bundle", str(bundle))),
+            )  # fmt: skip
+            points = {r["point"] for way in ways for r in way["records"]}
+            assert {"leaf1", "leaf2", *workers} <= points
+            # What the customer was not given is nobody's agreement.
+            assert {f["verdict"] for f in judged(live, bundles[0])["findings"]} == {"path"}
+        orchestrator("net", "down", "w")
+
+
+def watched(log: str) -> int:
+    """The newest epoch by whose key switches report."""
+    keyed = """SELECT max(CAST(frame->>'epoch' AS INT)) AS epoch FROM records
+        WHERE kind = 'EVENT' AND frame LIKE '%"event":"key"%'"""
+    (row,) = orchestrator_json("verify", "cle", "query", log, keyed)
+    return int(row["epoch"] or 0)

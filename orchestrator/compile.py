@@ -375,7 +375,9 @@ def _given(request: CompileRequest, functions: Functions, fabric: Fabric) -> Giv
     relaxations, taken = request.relaxations, request.used.tables
     hosts = [host for endpoint in graph.endpoints.values() for host in endpoint.hosts]
     forced = forced_by_pins(graph, functions, topology.servers)
-    traffic = [replace(t, rate=0, packet_bytes=0, min_rate=None) for t in graph.traffic]
+    traffic = [
+        replace(t, rate=0, packet_bytes=0, min_rate=None, new_flows=0.0) for t in graph.traffic
+    ]
     return Given(
         replace(graph, traffic=tuple(replace(t, max_latency_us=None) for t in traffic)),
         {h: fabric.attachments[h].switch for h in hosts if h in fabric.attachments},

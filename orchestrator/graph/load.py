@@ -253,6 +253,7 @@ class _Loader:
                     packet_bytes=t.packet_size,
                     min_rate=t.slo.min_rate,
                     max_latency_us=t.slo.max_latency,
+                    new_flows=t.new_flows,
                 )
                 for t in file.traffic
             ),

@@ -86,6 +86,9 @@ class TrafficFile(FileModel):
     rate: Rate
     packet_size: Annotated[int, Field(ge=60, le=9216, strict=True)] = 1000
     """Mean frame size in bytes, without FCS."""
+    new_flows_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = 0.0
+    """How many of its packets begin a flow, of those that `rate` makes a second: NFs with state take
+    longer for them."""
     slo: SloFile = SloFile()
 
     @model_validator(mode="after")
@@ -94,7 +97,23 @@ class TrafficFile(FileModel):
             raise ValueError(
                 f"slo.min_rate ({self.slo.min_rate} bit/s) is above rate ({self.rate} bit/s)"
             )
+        if self.new_flows_per_second > self.packets_per_second:
+            raise ValueError(
+                f"new_flows_per_second ({self.new_flows_per_second:g}) is above the "
+                f"{self.packets_per_second:.0f} packets/s that rate and packet_size make"
+            )
         return self
+
+    @property
+    def packets_per_second(self) -> float:
+        """As plans count them."""
+        return self.rate / (8 * self.packet_size)
+
+    @property
+    def new_flows(self) -> float:
+        """The share of its packets that begin a flow."""
+        packets = self.packets_per_second  # 0: a rate that is refused
+        return self.new_flows_per_second / packets if packets else 0.0
 
 
 class VerificationFile(FileModel):

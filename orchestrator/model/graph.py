@@ -66,7 +66,8 @@ class Traffic:
     """A traffic demand: what enters at `ingress` and leaves at `egress`.
 
     `rate` in bit/s, `packet_bytes` the mean frame size, `min_rate` in bit/s and `max_latency_us`
-    the SLO. Only packets that match some traffic of the graph enter it.
+    the SLO. `new_flows` is the share of its packets that begin a flow, 0..1, whatever the rate. Only
+    packets that match some traffic of the graph enter it.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Traffic:
     packet_bytes: int
     min_rate: int | None = None
     max_latency_us: int | None = None
+    new_flows: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,9 +326,10 @@ class _Builder:
         for want in wants:
             traffic = want.traffic
             if unit.id in want.units:
-                cycles = there.cycles(part.functions[unit.nf], traffic.packet_bytes)
+                nf, size = part.functions[unit.nf], traffic.packet_bytes
+                cycles = there.cycles(nf, size, traffic.new_flows)
                 if traffic.name in enters:
-                    cycles += there.frame_cycles(traffic.packet_bytes)
+                    cycles += there.frame_cycles(size)
                 per_packet[part.prefix + traffic.name] = cycles
         return per_packet
 

@@ -31,7 +31,7 @@ from orchestrator.placement.resources import Network, demands
 from orchestrator.placement.running import Running, stay
 from orchestrator.placement.slots import contended
 from orchestrator.placement.solve import OPTIMAL, solve
-from orchestrator.placement.sources import latencies, sources
+from orchestrator.placement.sources import begins_flows, latencies, sources
 from orchestrator.placement.standby import standby_rules, with_standbys
 
 _NEAREST = 6
@@ -200,7 +200,7 @@ def plan_of(part: GraphPart, problem: Problem, solution: Solution) -> Plan:
         objective=cores_used(solution),
         notes=(
             *_notes(part, solution),
-            *sources(problem, solution, list(part.functions.values())),
+            *sources(problem, solution, list(part.functions.values()), begins_flows(part.graph)),
             *latencies(problem, solution, prefix),
         ),
         slot_of=_contended_slots(part, problem, solution),

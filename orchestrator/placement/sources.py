@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from orchestrator.model.graph import ServiceGraph
 from orchestrator.nfs.base import NetworkFunction
 from orchestrator.placement.measure import latency_parts
 from orchestrator.placement.problem import Problem, Solution
@@ -14,9 +15,15 @@ from orchestrator.targets import profile_of
 
 
 def sources(
-    problem: Problem, solution: Solution, nfs: Sequence[NetworkFunction[Any]]
+    problem: Problem,
+    solution: Solution,
+    nfs: Sequence[NetworkFunction[Any]],
+    new_flows: bool,
 ) -> Iterator[str]:
-    """Sentences, none where nothing was measured: runtimes and switches in use, NFs that were not."""
+    """Sentences, none where nothing was measured: runtimes and switches in use, NFs that were not.
+
+    `new_flows`: some traffic says how many of its packets begin a flow.
+    """
     used = {problem.devices[d].runtime for d in solution.device_of.values()} - {""}
     for name in sorted(used):
         there = runtime(name)
@@ -24,8 +31,13 @@ def sources(
             continue
         yield f"costs of NFs on runtime {name}: {there.profile.measured}"
         for nf in nfs:
-            if there.cost(type(nf)) is not None and nf.type not in there.profile.nfs:
+            if there.cost(type(nf)) is None:
+                continue
+            measured = there.profile.nfs.get(nf.type)
+            if measured is None:
                 yield f"{nf.name} ({nf.type}) was not measured: {there.source(nf)}"
+            elif new_flows and nf.state_entries and not measured.tells_new_flows:
+                yield f"{nf.name} ({nf.type}): packets that begin a flow count as others, unmeasured"
     switches = problem.fabric.topology.switches
     on = {d for d in solution.device_of.values() if d in switches}
     for target in sorted({switches[d].target for d in on if not switches[d].packets_per_second}):
@@ -33,6 +45,11 @@ def sources(
         if profile is not None:
             most = f"{profile.packets_per_second:,} packets/s"
             yield f"a pass through {profile.name}: at most {most}, {profile.measured}"
+
+
+def begins_flows(graph: ServiceGraph) -> bool:
+    """Whether some traffic says how many of its packets begin a flow."""
+    return any(traffic.new_flows for traffic in graph.traffic)
 
 
 def latencies(problem: Problem, solution: Solution, prefix: str = "") -> Iterator[str]:

@@ -47,8 +47,28 @@ class NfCost(_Data):
 
     points: tuple[CostPoint, ...]
 
-    def ns(self, size: float, entries: int = 0) -> float:
-        """Of a packet of a known flow, between the measured ones."""
+    def ns(self, size: float, entries: int = 0, new_flows: float = 0.0) -> float:
+        """Of a packet, between the measured ones; `new_flows` is the share of those that begin a flow.
+
+        Where these were not measured they are held to cost what others do.
+        """
+        return max(0.0, self._known(size, entries) + new_flows * self._begins())
+
+    @property
+    def tells_new_flows(self) -> bool:
+        """Whether packets that begin a flow were measured."""
+        return any(p.fresh for p in self.points)
+
+    def _begins(self) -> float:
+        """What a packet costs more when it begins a flow, which is held to be the same at each size."""
+        more = [
+            p.ns - self._of(p.entries, p.bytes)
+            for p in self.points
+            if p.fresh and any(k.entries == p.entries for k in self.points if not k.fresh)
+        ]
+        return sum(more) / len(more) if more else 0.0
+
+    def _known(self, size: float, entries: int) -> float:
         few, many = self._counts()
         at_few = self._of(few, size)
         if many == few:

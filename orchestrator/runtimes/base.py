@@ -36,13 +36,14 @@ class Runtime:
         profile = self.profile
         return profile.measured.cycles_per_second if profile else ESTIMATED_FOR
 
-    def cycles(self, nf: NetworkFunction[Any], size: int) -> float:
-        """What a packet of a known flow costs an NF that it has, `size` bytes with its FCS."""
+    def cycles(self, nf: NetworkFunction[Any], size: int, new_flows: float = 0.0) -> float:
+        """What a packet costs an NF that it has, `size` bytes with its FCS; `new_flows` is the share of
+        packets that begin a flow, for which estimates make no difference."""
         profile = self.profile
         if profile is None or nf.type not in profile.nfs:
             cost = self.cost_of(nf)
             return cost.cycles_per_packet + cost.cycles_per_byte * size
-        ns = profile.nfs[nf.type].ns(size, entries_of(nf.config))
+        ns = profile.nfs[nf.type].ns(size, entries_of(nf.config), new_flows)
         return ns * profile.measured.cycles_per_second / 1e9
 
     def frame_cycles(self, size: int) -> float:

@@ -26,7 +26,7 @@ from orchestrator.placement.measure import report
 from orchestrator.placement.offers import check_offers
 from orchestrator.placement.problem import Problem, Solution
 from orchestrator.placement.solve import OPTIMAL
-from orchestrator.placement.sources import sources
+from orchestrator.placement.sources import begins_flows, sources
 from orchestrator.whatif.cases import Settings, place_case, prepared, without_lost
 from orchestrator.whatif.parallel import in_processes
 from orchestrator.whatif.scenarios import BASE, RATE, Case, Scenario
@@ -110,7 +110,9 @@ def run_scenario(
         busiest=tuple(loads[:5]),
         device_of=dict(solution.device_of),
         paths=_paths(problem, solution),
-        sources=tuple(sources(problem, solution, _functions(changed))),
+        sources=tuple(
+            sources(problem, solution, _functions(changed), any(map(begins_flows, changed.graphs)))
+        ),
         bound=cores.bound if cores else None,
         seconds=time.perf_counter() - started,
         why="\n".join(n for n in solution.notes if "cannot hold" in n or "do not hold" in n),

@@ -329,6 +329,17 @@ CASES: list[tuple[Change, list[str]]] = [
         ["traffic[0].packet_size: input should be greater than or equal to 60, not 20"],
     ),
     (
+        setting("traffic.0.new_flows_per_second", 1251),
+        [
+            "traffic[0]: new_flows_per_second (1251) is above the 1250 packets/s that rate and "
+            "packet_size make"
+        ],
+    ),
+    (
+        setting("traffic.0.new_flows_per_second", -1),
+        ["traffic[0].new_flows_per_second: input should be greater than or equal to 0, not -1"],
+    ),
+    (
         setting("verification", {"sampling_rate": 1.5}),
         ["verification.sampling_rate: input should be less than or equal to 1, not 1.5"],
     ),

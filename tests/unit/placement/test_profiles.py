@@ -7,6 +7,7 @@ Oracle: the profiles' figures, added up by hand. Blind spot: whether they are tr
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +62,7 @@ PYTHON = RuntimeProfile(
                 point(64, 9_000, 1000),
                 point(64, 1, fresh=True),
             )
-        )
+        ),
     },
 )
 SOFTSWITCH = SwitchProfile(
@@ -108,6 +109,69 @@ def test_sizes_between_the_measured_ones_and_entries_count() -> None:
     cost = PYTHON.nfs["ids"]
     assert cost.ns(64, 500) == 4_000 + 2_500
     assert cost.ns(1500, 10**6) == 8_000 + 5_000
+
+
+FIREWALL = NfCost(points=(point(64, 50_000), point(1500, 60_000), point(64, 250_000, fresh=True)))
+
+
+def test_packets_that_begin_a_flow_cost_what_was_measured_of_them() -> None:
+    """At any size they cost so much more; where nothing was measured, they cost no more."""
+    assert FIREWALL.ns(64) == 50_000
+    assert FIREWALL.ns(64, new_flows=1.0) == 250_000
+    assert FIREWALL.ns(1500, new_flows=0.1) == 60_000 + 20_000
+    assert PYTHON.nfs["ids"].ns(64, 1000, 0.5) == pytest.approx(9_000 - 0.5 * 3_999)
+    assert NfCost(points=FIREWALL.points[:2]).ns(64, new_flows=1.0) == 50_000
+
+
+def guarded(packets: int, new_flows: float) -> ServiceGraph:
+    edges = one_way("inside", "f", "outside")
+    firewall = ("stateful_firewall", {"default": "permit"})
+    graph = make_graph({"f": firewall}, edges, name="guarded")
+    traffic = [
+        replace(t, rate=pps(packets), packet_bytes=64, new_flows=new_flows) for t in graph.traffic
+    ]
+    return replace(graph, traffic=tuple(traffic))
+
+
+@pytest.fixture
+def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, NfCost], None]:
+    """Have a folder of that name in which a firewall's cost was measured, too."""
+
+    def measured(name: str, firewall: NfCost) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        nfs = {**PYTHON.nfs, "stateful_firewall": firewall}
+        (folder / "python.json").write_text(dumped(PYTHON.model_copy(update={"nfs": nfs})))
+        (folder / "softswitch-switch.json").write_text(dumped(SOFTSWITCH))
+        monkeypatch.setenv(FOLDER, str(folder))
+
+    return measured
+
+
+def test_a_plan_counts_new_flows(measure: Callable[[str, NfCost], None]) -> None:
+    """10,000 packets/s of 8 + 50 us are one core's work; if one in ten begins a flow, they are not."""
+    measure("new", FIREWALL)
+    plans = [compiled(guarded(10_000, share)).plan for share in (0.0, 0.1, 0.5)]
+    loads = [sum(plan.core_load.values()) for plan in plans]
+    assert loads == pytest.approx([0.58, 0.78, 1.58], abs=0.01)
+    assert [len(plan.core_load) for plan in plans] == [1, 2, 3]
+
+
+def test_a_plan_says_where_new_flows_were_not_measured(
+    measure: Callable[[str, NfCost], None],
+) -> None:
+    note = "f (stateful_firewall): packets that begin a flow count as others, unmeasured"
+    measure("new", FIREWALL)
+    assert note not in compiled(guarded(1_000, 0.5)).plan.notes
+    measure("known", NfCost(points=FIREWALL.points[:2]))
+    for share in (0.0, 0.5):
+        assert (note in compiled(guarded(1_000, share)).plan.notes) is bool(share)
+
+
+def test_what_if_keeps_the_share_of_new_flows() -> None:
+    case = Case((guarded(20_000, 0.5),), None, resolve_topology("leaf-spine"))
+    (twice,) = Scenario("twice", total_rate=pps(40_000)).apply(case).graphs
+    assert [(t.rate, t.new_flows) for t in twice.traffic] == [(pps(40_000), 0.5)]
 
 
 def test_an_nf_that_was_not_measured_costs_its_estimate() -> None:

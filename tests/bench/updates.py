@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from figures import Result, figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import rig
-from update_load import Load, write_version
+from update_load import Load, version, write_version
 
 from orchestrator.deployment.live import LiveNetwork
 from orchestrator.deployment.operations import deploy_graph
@@ -44,18 +47,26 @@ def dpdk() -> Result:
 
 
 def measure(
-    switch: str, updates: int = UPDATES, rate: int = RATE, runtime: str = DEFAULT
+    switch: str,
+    updates: int = UPDATES,
+    rate: int = RATE,
+    runtime: str = DEFAULT,
+    of: Callable[[int], dict[str, Any]] = version,
+    files: Sequence[Path] = (),
 ) -> Result:
-    """The load, first without updates for as long as they take, then with them."""
+    """The load, first without updates for as long as they take, then with them; versions are `of` a
+    number, and name `files`."""
     with rig.network(switch, deploy=False, runtime=runtime) as state:
         network = LiveNetwork(inventory_of(state))
         folder = Path(state.run_dir)
-        deploy_graph(load_graph(write_version(folder, 0)).graph, network)
+        for file in files:
+            shutil.copy(file, folder)
+        deploy_graph(load_graph(write_version(folder, 0, of)).graph, network)
         spent: list[float] = []
         in_place = 0
         with Load(state, rate) as load:
             for number in range(1, updates + 1):
-                graph = load_graph(write_version(folder, number)).graph
+                graph = load_graph(write_version(folder, number, of)).graph
                 started = time.monotonic()
                 done = deploy_graph(graph, network)
                 spent.append(time.monotonic() - started)

@@ -12,6 +12,7 @@ from orchestrator.softswitch import codegen, hashes
 from orchestrator.softswitch.architectures import PacketOrigin
 from orchestrator.softswitch.state.pipeline import PipelineState
 from orchestrator.softswitch.trace import log_text
+from servernf.wire import prf
 
 MAX_KEPT_SOURCE = 4 << 20
 """Characters of generated code; larger ones are compiled anew for each switch."""
@@ -85,6 +86,8 @@ class RunningPipeline:
                 return hashes.ALGORITHMS[name]
             case "stateful":
                 return self._stateful[name]
+            case "prf":
+                return prf.of_words(int(name))
             case "pack":
                 return struct.Struct(name).pack
             case _:

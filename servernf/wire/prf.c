@@ -41,6 +41,18 @@ uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t c
     return v[1] ^ v[3];
 }
 
+uint32_t prf_of_one(uint32_t key0, uint32_t key1, uint32_t word)
+{
+    return prf_words(key0, key1, &word, 1);
+}
+
+uint32_t prf_of_two(uint32_t key0, uint32_t key1, uint32_t word, uint32_t next)
+{
+    const uint32_t words[] = {word, next};
+
+    return prf_words(key0, key1, words, 2);
+}
+
 static inline uint32_t word_at(const uint8_t *bytes)
 {
     return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];

@@ -11,6 +11,9 @@
 /* Of `count` words as one message, each word least significant byte first. */
 uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t count);
 
+uint32_t prf_of_one(uint32_t key0, uint32_t key1, uint32_t word);
+uint32_t prf_of_two(uint32_t key0, uint32_t key1, uint32_t word, uint32_t next);
+
 /* What a decision is over. */
 enum { PRF_LABEL, PRF_PACKET, PRF_FLOW };
 

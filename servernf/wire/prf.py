@@ -12,6 +12,10 @@ One packet at a time here; `sampling` asks for many, in C where `native` finds i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from servernf.wire import native
+
 _MASK = 0xFFFF_FFFF
 
 
@@ -28,6 +32,12 @@ def witnessed(key0: int, key1: int, label: int, ingress_us: int, threshold: int)
 def flow_witnessed(key0: int, key1: int, flow: int, threshold: int) -> bool:
     """Whether all packets of a flow are watched under a witness's key."""
     return half_siphash_32(key0, key1, flow) < threshold
+
+
+def of_words(count: int) -> Callable[..., int]:
+    """The PRF of two words of a key and `count` of a message: in C where it is there."""
+    library = native.library()
+    return half_siphash_32 if library is None else library.prf(count)
 
 
 def half_siphash_32(key0: int, key1: int, *words: int) -> int:

@@ -23,6 +23,8 @@ Each part of a program is a module of functions over a `Context`, which has the 
 so far and the names of locals: `layout` and `context` (what is decoded, how it is called),
 `expressions`, `calculations`, `primitives`, `actions`, `parsing`, `controls`, `deparsing`, then
 `traffic` (what the architecture looks at between and behind these) and `function`, the whole.
+Before all of them `keyed_hash` looks for one that the program writes as arithmetic, where controls are
+`straight`, by the `values` of fields.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from weakref import WeakKeyDictionary
 
 from orchestrator.softswitch.codegen.context import Context, Generated, literal
 from orchestrator.softswitch.codegen.function import emit_function
+from orchestrator.softswitch.codegen.keyed_hash import with_keyed_hash
 from orchestrator.softswitch.codegen.primitives import primitives_implemented
 from orchestrator.softswitch.ir.program import P4Program
 
@@ -48,7 +51,9 @@ def generate(
     made = _made.setdefault(program, {})
     key = trace, drop_port, queues
     if key not in made:
-        context = Context(program, trace=trace, drop_port=drop_port, queues=queues)
+        # All steps told are those of P4.
+        emitted = program if trace else with_keyed_hash(program)
+        context = Context(emitted, trace=trace, drop_port=drop_port, queues=queues)
         made[key] = emit_function(context)
     return made[key]
 

@@ -278,6 +278,14 @@ def _modify_field_with_hash_based_offset(c: Context, params: list[Json], action:
     assign(c, params[0], ex, action)
 
 
+@_primitive("keyed_hash")
+def _keyed_hash(c: Context, params: list[Json], action: Action) -> None:
+    to, *words = params
+    prf = c.out("prf", str(len(words) - 2))
+    code = f"{prf}({', '.join(expr(c, word, action).code for word in words)})"
+    assign(c, to, Ex(code, 0, 0xFFFF_FFFF), action)
+
+
 @_primitive("modify_field_rng_uniform")
 def _modify_field_rng_uniform(c: Context, params: list[Json], action: Action) -> None:
     lo, hi = expr(c, params[1], action), expr(c, params[2], action)

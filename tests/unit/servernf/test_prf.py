@@ -72,18 +72,6 @@ def test_ours_meets_the_general_form_everywhere() -> None:
             assert prf.half_siphash_32(k0, k1, *message) == int.from_bytes(expected, "little")
 
 
-def flow_of(label: int) -> int:
-    return label * 31 & 0xFFFF
-
-
-def contexts(packets: Sequence[tuple[int, int]]) -> bytes:
-    """The context words of tags with these labels and times of ingress."""
-    return b"".join(
-        nsh.encode(nsh.Tag(1, 1, 5, 254, 63, 9, flow_of(label), label, 0, at), b"")[22:38]
-        for label, at in packets
-    )
-
-
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 
@@ -94,6 +82,31 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> native.Library:
         shutil.copy(Path(native.__file__).parent / name, folder)
     assert native.build(folder)
     return native.Library(folder / native.OBJECT)
+
+
+@needs_compiler
+@pytest.mark.parametrize("count", [1, 2, 3, 15, 70])
+def test_c_hashes_messages_of_any_length(compiled: native.Library, count: int) -> None:
+    chance = random.Random(count)
+    ask, ours = compiled.prf(count), prf.of_words(count)
+    for corner in (0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF):
+        key0, key1, *words = (
+            chance.choice([corner, chance.getrandbits(32)]) for _ in range(count + 2)
+        )
+        expected = prf.half_siphash_32(key0, key1, *words)
+        assert ask(key0, key1, *words) == ours(key0, key1, *words) == expected
+
+
+def flow_of(label: int) -> int:
+    return label * 31 & 0xFFFF
+
+
+def contexts(packets: Sequence[tuple[int, int]]) -> bytes:
+    """The context words of tags with these labels and times of ingress."""
+    return b"".join(
+        nsh.encode(nsh.Tag(1, 1, 5, 254, 63, 9, flow_of(label), label, 0, at), b"")[22:38]
+        for label, at in packets
+    )
 
 
 @needs_compiler

@@ -79,25 +79,22 @@ struct waiting {
     struct saved *states;
 };
 
-static inline bool wait_for_egress(struct waiting *w, const struct copies *copies, const struct saved *state)
+/* Room for the state of copies that wait now; NULL: there is none. */
+static inline struct saved *wait_for_egress(struct waiting *w, const struct copies *copies)
 {
-    if (!copies || !copies->count)
-        return true;
     if (w->count + copies->count > MAX_COPIES)
-        return false;
+        return NULL;
     void *of = realloc(w->of, (w->count + copies->count) * sizeof *w->of);
     if (!of)
-        return false;
+        return NULL;
     w->of = of;
     struct saved *states = realloc(w->states, (w->state_count + 1) * sizeof *states);
     if (!states)
-        return false;
+        return NULL;
     w->states = states;
-    w->states[w->state_count] = *state;
     for (u32 i = 0; i < copies->count; i++) {
         w->of[w->count].copy = copies->of[i];
         w->of[w->count++].state = w->state_count;
     }
-    w->state_count++;
-    return true;
+    return &w->states[w->state_count++];
 }

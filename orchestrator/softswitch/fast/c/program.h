@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "device.h"
+#include "prf.h"
 #include "profiles.h"
 #include "wide.h"
 

@@ -8,6 +8,7 @@ without distortion is refused by name and place: the Python engine runs it.
 
 from __future__ import annotations
 
+from orchestrator.softswitch.codegen.keyed_hash import with_keyed_hash
 from orchestrator.softswitch.fast.ccode.context import CContext
 from orchestrator.softswitch.fast.ccode.function import emit_program, words_of
 from orchestrator.softswitch.ir.program import P4Program
@@ -21,4 +22,4 @@ def generate(program: P4Program, *, drop_port: int = 511, queues: int = 1) -> st
     `queues` is the number of priority queues a port: a packet of a higher
     `standard_metadata.priority` is dropped, as by simple_switch.
     """
-    return emit_program(CContext(program, drop_port=drop_port, queues=queues))
+    return emit_program(CContext(with_keyed_hash(program), drop_port=drop_port, queues=queues))

@@ -88,8 +88,11 @@ class CContext(Context):
     def assign_zero(self, names: list[str]) -> None:
         types = {name: kind for kind, name in self.declarations()}
         for name in names:
-            kind = types.get(name, "u64")
-            zero = (
-                "(wide){{0}}" if kind == "wide" else "(struct varbit){0}" if kind[0] == "s" else "0"
-            )
-            self.emit(f"{name} = {zero};")
+            self.emit(f"{name} = {zero_of(types.get(name, 'u64'))};")
+
+
+def zero_of(kind: str) -> str:
+    """The zero of a local's type."""
+    if kind == "wide":
+        return "(wide){{0}}"
+    return "(struct varbit){0}" if kind.startswith("struct") else "0"

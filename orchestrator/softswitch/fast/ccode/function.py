@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from orchestrator.softswitch.architectures import PacketOrigin, TrafficStep
 from orchestrator.softswitch.fast.ccode.calculations import verify_checksums
-from orchestrator.softswitch.fast.ccode.context import CContext
+from orchestrator.softswitch.fast.ccode.context import CContext, zero_of
 from orchestrator.softswitch.fast.ccode.kinds import MAX_WIDE, words_of_bits
 from orchestrator.softswitch.fast.ccode.parsing import emit_parser, value_set_widths
 from orchestrator.softswitch.fast.ccode.traffic import (
@@ -21,11 +22,11 @@ from orchestrator.softswitch.ir.program import Lookup, Param, lookup_of
 
 _MAX_STEPS = 100_000
 """Backward jumps of one packet: more are an endless loop."""
+_NAME = re.compile(r"\w+")
 
 
 def emit_program(c: CContext) -> str:
     """The source; raises UnsupportedFeature for what is not implemented."""
-    state = _saved_locals(c)
     with c.block(
         "static bool pass(struct device *d, u32 port, const u8 *data, u32 size, u32 mode, "
         "const struct arrival *arrival)"
@@ -41,7 +42,9 @@ def emit_program(c: CContext) -> str:
                 emit_arrived_clone(c)
         emit_ingress(c)
         c.label("egress")
+        begin = len(c.lines)
         emit_egress(c)
+        state = _saved_locals(c, begin)
         c.label("next_copy")
         with c.block("if (unlikely(waiting.next < waiting.count))"):
             _next_copy(c)
@@ -55,6 +58,7 @@ def emit_program(c: CContext) -> str:
             c.emit("free(waiting.states);")
         c.emit("return whole;")
     body = "\n".join(c.lines)
+    metadata = set(c.meta_locals())
     head = [
         f"#define LIMBS {MAX_WIDE // 64 if 'wide' in body else 3}",
         '#include "program.h"',
@@ -65,6 +69,9 @@ def emit_program(c: CContext) -> str:
         '#include "passes.h"',
         _macro("SAVE", (f"(s).{name} = {name}" for _, name in state)),
         _macro("RESTORE", (f"{name} = (s).{name}" for _, name in state)),
+        _macro(
+            "FORGET", (f"(s).{name} = {zero_of(kind)}" for kind, name in state if name in metadata)
+        ),
         body,
         *_forms(c),
     ]
@@ -81,9 +88,11 @@ def _macro(name: str, statements: Iterable[str]) -> str:
     return f"#define {name}(s) do {{ {' '.join(f'{s};' for s in statements)} }} while (0)"
 
 
-def _saved_locals(c: CContext) -> list[tuple[str, str]]:
-    """(type, name) of all that a copy begins egress with."""
-    state = [*c.declarations(), ("u32", "o")]
+def _saved_locals(c: CContext, begin: int) -> list[tuple[str, str]]:
+    """(type, name) of all that a copy begins egress with, whose code begins with that line."""
+    named = set(_NAME.findall("\n".join(c.lines[begin:])))
+    state = [(kind, name) for kind, name in c.declarations() if name in named]
+    state.append(("u32", "o"))
     return [*state, ("u64", "plen_reg")] if c.track_length else state
 
 

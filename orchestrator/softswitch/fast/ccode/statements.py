@@ -328,6 +328,14 @@ def _modulo(c: CContext, hashed: str, size: Value) -> Value:
     return Value(f"({hashed} % ({size.code} ? {size.code} : 1))", U64, 0, size.hi or 0)
 
 
+@_primitive("keyed_hash")
+def _keyed_hash(c: CContext, params: list[Json], action: Action) -> None:
+    key0, key1, *words = (to(exact(c, word, action), U64) for word in params[1:])
+    message = f"(const u32[]){{{', '.join(words)}}}"
+    code = f"((u64)prf_words({key0}, {key1}, {message}, {len(words)}))"
+    assign(c, params[0], lambda _: Value(code, U64, 0, 0xFFFF_FFFF), action)
+
+
 @_primitive("modify_field_rng_uniform")
 def _random(c: CContext, params: list[Json], action: Action) -> None:
     low, high = exact(c, params[1], action), exact(c, params[2], action)

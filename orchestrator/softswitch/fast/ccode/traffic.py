@@ -82,10 +82,10 @@ def restore_field_list(c: CContext, number: str, source: str) -> None:
 
 def _wait(c: CContext, copies: str) -> None:
     """Let copies of the packet as it is now wait for egress."""
-    with c.block(f"if ({copies})"):
-        c.emit("struct saved state;")
-        c.emit("SAVE(state);")
-        c.emit(f"if (!wait_for_egress(&waiting, {copies}, &state)) goto fault;")
+    with c.block(f"if ({copies} && {copies}->count)"):
+        c.emit(f"struct saved *state = wait_for_egress(&waiting, {copies});")
+        c.emit("if (!state) goto fault;")
+        c.emit("SAVE(*state);")
 
 
 # ------------------------------------------------------------------- behind ingress
@@ -166,17 +166,14 @@ def _clone_of_departure(c: CContext) -> None:
     if not c.asked(TrafficStep.CLONE):
         return
     with c.block("if (unlikely(clone >= 0))"):
-        with c.block("if (d->sessions[clone])"):
-            c.emit("struct saved whole, state;")
-            c.emit("SAVE(whole);")
-            c.emit("struct arrival cloned = {.list = clone_list};")
-            save_field_list(c, "clone_list", "cloned.kept")
-            c.assign_zero(c.meta_locals())
-            restore_field_list(c, "clone_list", "cloned.kept")
-            c.emit(f"{c.sm('instance_type')} = {c.origin_number(PacketOrigin.EGRESS_CLONE)};")
-            c.emit("SAVE(state);")
-            c.emit("if (!wait_for_egress(&waiting, d->sessions[clone], &state)) goto fault;")
-            c.emit("RESTORE(whole);")
+        with c.block("if (d->sessions[clone] && d->sessions[clone]->count)"):
+            c.emit("struct saved *state = wait_for_egress(&waiting, d->sessions[clone]);")
+            c.emit("if (!state) goto fault;")
+            c.emit("SAVE(*state);")
+            c.emit("FORGET(*state);")
+            save_field_list(c, "clone_list", "(*state)")
+            number = c.origin_number(PacketOrigin.EGRESS_CLONE)
+            c.emit(f"(*state).{c.sm('instance_type')} = {number};")
         c.emit("clone = -1;")
         c.emit("clone_list = 0;")
 

@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/pycache
 
-.PHONY: demo dpdk chromium traceroute test test-rest test-networks exhaustive lint style check quick bench p4 p4-conformance fuzz setup lock clean
+.PHONY: demo dpdk chromium traceroute test test-rest test-networks exhaustive lint style check quick bench p4 chip-reports p4-conformance fuzz setup lock clean
 
 setup: $(STAMP)
 
@@ -83,6 +83,11 @@ bench: $(STAMP)
 
 p4: $(STAMP)
 	$(RUN) p4src/build.py
+
+# What p4c's Tofino backend (p4c-barefoot and bfas on PATH) says of blocks by themselves; minutes.
+# make chip-reports P4C=<checkout> [ARGS="acl_512 ..."]
+chip-reports: $(STAMP)
+	P4C=$(P4C) $(RUN) -m orchestrator.fitting $(ARGS)
 
 # Packet tests of p4c's own samples: make p4-conformance P4C=<checkout> [ARGS=--json]
 p4-conformance: $(STAMP)

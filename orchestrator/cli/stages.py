@@ -67,9 +67,9 @@ def _print_switch(switch: str, told: Any) -> None:
             f"{row['first_stage']}-{row['last_stage']}",
             row["entries"],
             row["size"],
-            row["tcam"],
-            row["sram"],
-            row["map_ram"],
+            _beside(row, "tcam"),
+            _beside(row, "sram"),
+            _beside(row, "map_ram"),
             row["hash_bits"],
         )
         for row in told["tables"]
@@ -85,7 +85,8 @@ def _print_switch(switch: str, told: Any) -> None:
         "map RAM#",
         "hash bits#",
     )
-    print_table(f"{switch} ({told['chip']}), an estimate", columns, rows)
+    title = f"{switch} ({told['chip']}), an estimate / what the compiler took for such a table by itself"
+    print_table(title, columns, rows)
     columns = ("NF", "stages#", "TCAM#", "SRAM#", "map RAM#", "hash bits#", "logical tables#")
     of_nfs = [
         (nf or "(every pipeline)", *(f"{mine[r]:g}" for r in _BY_NF))
@@ -95,5 +96,11 @@ def _print_switch(switch: str, told: Any) -> None:
     say(
         f"{switch}: {stages['estimate']} of {stages['of']} stages, {phv['estimate']:,} of {phv['of']:,} "
         f"bits of packet header vector; {'fits' if told['fits'] else 'does not fit'}; "
-        "no compiler has been asked"
+        "no compiler has been asked of it as a whole"
     )
+
+
+def _beside(row: Any, memory: str) -> str:
+    """The estimate, and the compiler's figure where there is one."""
+    said = row["compiler"]
+    return str(row[memory]) if said is None else f"{row[memory]} / {said[memory]}"

@@ -43,6 +43,12 @@ def machine_report() -> list[Check]:
         _tool(
             "p4c", "specialised pipelines, `make p4`", "https://github.com/p4lang/p4c", "--version"
         ),
+        _tool(
+            "p4c-barefoot",
+            "what Tofino holds (`make chip-reports`)",
+            "https://github.com/p4lang/p4c, backends/tofino",
+            "--version",
+        ),
         _dpdk(),
         _hyperscan(),
         _tool("tshark", "captures in words", "apt-get install tshark", "--version"),

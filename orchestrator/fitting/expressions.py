@@ -35,7 +35,8 @@ class FieldWrite:
     """One field that a primitive writes: from which fields, in how many dependent steps of the ALUs.
 
     `constant` is what it becomes, where that is always the same; `copy`: it becomes what another field
-    is, or a slice of it. `hash_bits`: the hash units make it.
+    is, or a slice of it. `hash_bits`: the hash units make it. `data`: the action's parameters that it
+    takes, as (index, bits).
     """
 
     target: Field
@@ -44,6 +45,7 @@ class FieldWrite:
     constant: int | None = None
     copy: bool = False
     hash_bits: int = 0
+    data: frozenset[tuple[int, int]] = frozenset()
 
 
 def bare(node: Json) -> Json:
@@ -65,6 +67,18 @@ def fields_of(node: Json) -> Iterator[Field]:
     else:
         for key in ("left", "right", "cond"):
             yield from fields_of(node.get(key))
+
+
+def parameters_of(node: Json) -> Iterator[int]:
+    """The indices of the action's parameters that an expression reads."""
+    node = bare(node)
+    if not isinstance(node, dict):
+        return
+    if node.get("type") == "runtime_data":
+        yield node["value"]
+    else:
+        for key in ("left", "right", "cond"):
+            yield from parameters_of(node.get(key))
 
 
 def value_of(node: Json, values: Mapping[Field, int]) -> int | None:

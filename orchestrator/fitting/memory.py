@@ -31,8 +31,8 @@ HASH_BITS = 52
 INDEX_BITS = 10
 GATEWAY_BITS = 44
 """That one gateway looks at: four bytes, twelve bits by way of the hash."""
-COUNTERS_IN_ROW = 2
-"""Packets and bytes: 28 and 36 bits."""
+COUNTERS_IN_ROW = 1
+"""Packets and bytes: 64 bits each."""
 COUNTER_BLOCKS, METER_BLOCKS = 18, 24
 """That one unit reaches (`mau/tofino/memories.h`)."""
 
@@ -52,7 +52,7 @@ def part(step: Step, entries: int) -> StageUse:
 def _exact(step: Step, entries: int) -> StageUse:
     key = _bits(step.keys)
     entry = max(1, key - GHOST_BITS) + VERSION_BITS + _overhead(step)
-    ways = WAYS if key > INDEX_BITS else 1
+    ways = _ways(key)
     blocks, rams = min(
         (max(ways, rams) * width, rams)
         for per_row, width in _packings(entry)
@@ -63,12 +63,16 @@ def _exact(step: Step, entries: int) -> StageUse:
 
 
 def _ternary(step: Step, entries: int) -> StageUse:
-    key = _bits(step.keys)
+    key = 8 * _bytes(step.keys)  # keys come by bytes, each of one field
     wide = ceil((key + VERSION_BITS) / TCAM_BITS)
     tcam = wide * ceil(entries / TCAM_ROWS)
     overhead = 1 << max(3, (_overhead(step) - 1).bit_length())
     indirect = ceil(entries / (SRAM_ROWS * (SRAM_BITS // min(64, overhead))))
     return StageUse(sram=indirect, tcam=tcam, ternary_bytes=_bytes(step.keys), ternary_tables=1)
+
+
+def _ways(key_bits: int) -> int:
+    return WAYS if key_bits > INDEX_BITS else 1
 
 
 def _packings(entry_bits: int) -> list[tuple[int, int]]:
@@ -86,8 +90,15 @@ def _overhead(step: Step) -> int:
 
 
 def _beside(step: Step, entries: int) -> StageUse:
-    """Of parameters, counters and meters; the latter two with a spare block for each unit's bank."""
+    """Of parameters, counters and meters; the latter two with a spare block for each unit's bank.
+
+    Each place where an entry may lie has one of each: a small hashed table as many as its ways have
+    rows.
+    """
     use = StageUse()
+    if exact(step):
+        ways = _ways(_bits(step.keys))
+        entries = max(entries, ways * SRAM_ROWS) if ways > 1 else entries
     data = _data_bits(step)
     if data > IMMEDIATE_BITS:
         size = 1 << max(3, (data - 1).bit_length())

@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import lru_cache
 
-from orchestrator.fitting.expressions import Field, FieldWrite, Json, fields_of, value_of, writes_of
+from orchestrator.fitting.expressions import (
+    Field,
+    FieldWrite,
+    Json,
+    fields_of,
+    parameters_of,
+    value_of,
+    writes_of,
+)
 from orchestrator.softswitch.ir.program import Action, ControlGraph, Key, P4Program, P4Table
 
 Known = dict[Field, int]
@@ -21,7 +29,8 @@ Known = dict[Field, int]
 
 @dataclass(frozen=True, slots=True)
 class ActionWay:
-    """What one action of a step does, where the packet goes then, and the bits of its parameters."""
+    """What one action of a step does, where the packet goes then, and the bits of its parameters that
+    are needed for that."""
 
     writes: tuple[FieldWrite, ...]
     next: str | None
@@ -220,9 +229,18 @@ def _way(
 def _writes(program: P4Program) -> Mapping[int, tuple[FieldWrite, ...]]:
     """What each action writes, by its id."""
     return {
-        action.id: tuple(write for p in action.primitives for write in writes_of(p, program))
+        action.id: tuple(
+            replace(write, data=_data(p["parameters"], action))
+            for p in action.primitives
+            for write in writes_of(p, program)
+        )
         for action in program.actions
     }
+
+
+def _data(parameters: Iterable[Json], action: Action) -> frozenset[tuple[int, int]]:
+    indices = {index for node in parameters for index in parameters_of(node)}
+    return frozenset((index, action.params[index].width) for index in indices)
 
 
 def _at_first(program: P4Program) -> Known:
@@ -306,7 +324,9 @@ def _needed(steps: dict[str, Step], live_at_end: Container[Field]) -> dict[str, 
                     kept.append(write)
                     wanted -= {write.target}
                     wanted |= write.reads
-            ways.append(ActionWay(tuple(reversed(kept)), following, way.data_bits))
+            data = frozenset[tuple[int, int]]().union(*(write.data for write in kept))
+            bits = sum(width for _, width in data)
+            ways.append(ActionWay(tuple(reversed(kept)), following, bits))
             before |= wanted
         step = replace(step, ways=tuple(dict.fromkeys(ways)))
         if step.idle:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from orchestrator.compile import Compiled
 from orchestrator.errors import InputError
 from orchestrator.fitting.pipelines import fitted, refusal
+from orchestrator.fitting.reports import MEMORIES, shipped_report
 from orchestrator.fitting.stages import Fit
 from orchestrator.fitting.steps import instance_table
+from orchestrator.model.builds import Build
 from orchestrator.model.topology import Topology
 from orchestrator.placement.resources import Network
 from orchestrator.targets import known_targets, lookup
@@ -30,7 +32,8 @@ def check_has_chips(topology: Topology) -> None:
 
 
 def stages_json(compiled: Compiled) -> dict[str, object]:
-    """By switch: the estimate, and what the compiler says (null: nothing compiled for it)."""
+    """By switch: the estimate, and what the compiler says: of pipelines nothing yet (null), of a
+    table what it took for one of that size by itself (null: none such was measured)."""
     told: dict[str, object] = {}
     made = compiled.bundle.entries_by_table()
     for name, switch in compiled.topology.switches.items():
@@ -58,7 +61,7 @@ def stages_json(compiled: Compiled) -> dict[str, object]:
             "stages": {"estimate": len(fit.stages), "compiler": None, "of": chip.stages},
             "phv_bits": {"estimate": fit.phv_bits, "compiler": None, "of": chip.phv_bits},
             "nfs": _by_nf(fit, users),
-            "tables": _tables(fit, need, users),
+            "tables": _tables(fit, need, users, _Measured(switch.target, build)),
             "by_stage": [asdict(use) for use in fit.stages],
             "of_each_stage": asdict(chip.stage),
         }
@@ -83,8 +86,22 @@ def _by_nf(fit: Fit, users: Mapping[str, Counter[str]]) -> dict[str, dict[str, o
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a chip's compiler said of tables of a build's blocks."""
+
+    target: str
+    build: Build
+
+    def of(self, table: str, entries: int) -> dict[str, int] | None:
+        instance, _, rest = table.partition(".")
+        block = {slot.instance: slot.block for slot in self.build.slots}.get(instance, instance)
+        said = shipped_report(self.target, f"{block}.{rest}", entries)
+        return None if said is None else {kind: getattr(said, kind) for kind in MEMORIES}
+
+
 def _tables(
-    fit: Fit, need: Counter[str], users: Mapping[str, Counter[str]]
+    fit: Fit, need: Counter[str], users: Mapping[str, Counter[str]], measured: _Measured
 ) -> list[dict[str, object]]:
     """Tables in packet order; stages are counted from 1."""
     return [
@@ -96,7 +113,7 @@ def _tables(
             "entries": need.get(table, 0),
             "size": placed.entries,
             **asdict(placed.use),
-            "compiler": None,
+            "compiler": measured.of(table, placed.entries),
         }
         for placed in fit.placed
         if placed.keyed and placed.entries

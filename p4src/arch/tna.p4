@@ -47,41 +47,40 @@
 // Known behind the replication engine only; a block that needs it is none of this architecture's.
 #define FRAME_BYTES 0
 
-// In units of 2^10 ns: no stage divides by 1000.
-#define MICROSECONDS(time) time[41:10]
+// No ALU counts in six bits that share their bytes with others; asked for as a whole, they stay in one piece.
+#define AT_MOST_ONE(field) (field == 0 || field == 1)
+#define ONE_LESS_6(field) bit<8> one_less = (bit<8>)field; one_less = one_less - 1; field = one_less[5:0]
+// In units of 2^10 ns, modulo 2^30: no stage divides by 1000. Of the frame's first pass.
+#define MICROSECONDS(time) meta.first_us
 
 const bit<9> CPU_PORT = CPU_PORT_NUMBER;
 const bit<9> RECIRCULATE_PORT = RECIRCULATE_PORT_NUMBER;
 const MirrorType_t COPY_MIRROR = 1;
 const MirrorId_t CLONE_SESSION = 100;   // its port: RECIRCULATE_PORT
 
-const bit<8> PASS_COPY = 1;
-const bit<8> PASS_FLOOD = 2;
-const bit<8> PASS_AGAIN = 3;
+// Kinds of passes, by their bits.
+const bit<8> PASS_FLOOD = 1;    // about to be replicated
+const bit<8> PASS_HOST = 2;     // the frame came from a host: it has no tag yet
+const bit<8> PASS_COPIED = 4;   // what was copied had come by a pass: that one stands behind this
 
 // In front of a frame that is not done: it enters its next segment (or this switch once more), is a mirror's
-// copy on its way there, or is about to be replicated. What metadata keeps where v1model has field lists.
+// copy on its way there, or is about to be replicated. What metadata keeps where v1model has field lists. All of
+// whole bytes, and only what a later pass reads: a graph, a path and the port are asked for on the first only.
 header pass_t {
     bit<8> kind;
-    bit<8> si;
-    bit<16> flow;
-    bit<32> label;
-    bit<24> spi;
     bit<24> resume;
     bit<16> switch_id;
-    bit<16> flood_group;
-    bit<48> arrival_us;
-    @padding bit<7> _pad_port;
-    bit<9> arrival_port;
-    @padding bit<5> _pad_graph;
-    bit<10> graph;
-    bit<1> host_facing;
+    bit<16> flow;           // of a frame that is replicated: the group
+    bit<32> label;
+    bit<32> first_us;
 }
+
+const bit<32> PASS_BITS = 128;
 
 #define ARCH_HEADERS pass_t pass;
 // A mirror's session and its copy's kind are fields: its unit takes no constant but 0.
 #define ARCH_METADATA bit<16> ipv4_rest; bit<16> l4_rest; bit<16> quoted_rest; bit<1> udp_summed; \
-                      MirrorId_t copy_session; bit<8> copy_kind;
+                      MirrorId_t copy_session; bit<8> copy_kind; bit<32> first_us;
 
 #define ARCH_PARSER_SUMS Checksum() ipv4_sum; Checksum() l4_sum; Checksum() icmp_sum; \
                          Checksum() quoted_sum;

@@ -11,12 +11,16 @@ parser ingress_parser(packet_in packet, out headers_t hdr, out metadata_t meta,
         packet.extract(arrived);
         packet.advance(PORT_METADATA_SIZE);
         meta.arrival_port = arrived.ingress_port;
-        meta.arrival_us = arrived.ingress_mac_tstamp;
         transition select(arrived.ingress_port) {
             CPU_PORT: parse_packet_out;
             RECIRCULATE_PORT: parse_pass;
-            default: parse_frame;
+            default: parse_first_pass;
         }
+    }
+
+    state parse_first_pass {
+        meta.first_us = arrived.ingress_mac_tstamp[39:8];
+        transition parse_frame;
     }
 
     state parse_packet_out {
@@ -28,14 +32,30 @@ parser ingress_parser(packet_in packet, out headers_t hdr, out metadata_t meta,
         packet.extract(hdr.pass);
         meta.label = hdr.pass.label;
         meta.flow = hdr.pass.flow;
-        meta.spi = hdr.pass.spi;
-        meta.si = hdr.pass.si;
-        meta.graph = hdr.pass.graph;
         meta.switch_id = hdr.pass.switch_id;
-        meta.host_facing = hdr.pass.host_facing;
         meta.resume = hdr.pass.resume;
-        meta.arrival_port = hdr.pass.arrival_port;
-        meta.arrival_us = hdr.pass.arrival_us;
+        meta.first_us = hdr.pass.first_us;
+        transition select(hdr.pass.kind) {
+            PASS_HOST: parse_of_host;
+            PASS_COPIED: parse_copied;
+            PASS_COPIED | PASS_HOST: parse_copied_of_host;
+            default: parse_frame;
+        }
+    }
+
+    state parse_of_host {
+        meta.host_facing = 1;
+        transition parse_frame;
+    }
+
+    state parse_copied {
+        packet.advance(PASS_BITS);
+        transition parse_frame;
+    }
+
+    state parse_copied_of_host {
+        packet.advance(PASS_BITS);
+        meta.host_facing = 1;
         transition parse_frame;
     }
 
@@ -45,9 +65,11 @@ parser ingress_parser(packet_in packet, out headers_t hdr, out metadata_t meta,
     }
 }
 
-// The parser has done it.
 control arch_arrival(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAMETERS) {
     apply {
+        if (!RECIRCULATED) {
+            meta.first_us = meta.first_us >> 2;     // of what the parser takes by whole bytes
+        }
     }
 }
 
@@ -56,19 +78,14 @@ control arch_departure(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAM
         leaving.drop_ctl = 1;
     }
 
-    action pass_again(bit<24> segment) {
+    action pass_again(bit<8> kind) {
         hdr.pass.setValid();
-        hdr.pass.kind = PASS_AGAIN;
-        hdr.pass.si = meta.si;
+        hdr.pass.kind = kind;
+        hdr.pass.resume = meta.resume;
+        hdr.pass.switch_id = meta.switch_id;
         hdr.pass.flow = meta.flow;
         hdr.pass.label = meta.label;
-        hdr.pass.spi = meta.spi;
-        hdr.pass.resume = segment;
-        hdr.pass.switch_id = meta.switch_id;
-        hdr.pass.arrival_us = meta.arrival_us;
-        hdr.pass.arrival_port = meta.arrival_port;
-        hdr.pass.graph = meta.graph;
-        hdr.pass.host_facing = meta.host_facing;
+        hdr.pass.first_us = meta.first_us;
         sending.ucast_egress_port = RECIRCULATE_PORT;
         sending.bypass_egress = 1;
     }
@@ -77,7 +94,7 @@ control arch_departure(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAM
         hdr.pass.setValid();
         hdr.pass.kind = PASS_FLOOD;
         hdr.pass.switch_id = meta.switch_id;
-        hdr.pass.flood_group = meta.flood_group;
+        hdr.pass.flow = meta.flood_group;
         sending.mcast_grp_a = meta.flood_group;
     }
 
@@ -87,19 +104,33 @@ control arch_departure(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAM
         sending.bypass_egress = 1;
     }
 
+    action copy(bit<8> kind) {
+        leaving.mirror_type = COPY_MIRROR;
+        meta.copy_session = CLONE_SESSION;
+        meta.copy_kind = kind;
+    }
+
     apply {
         if (hdr.udp.isValid() && hdr.udp.checksum != 0) {
             meta.udp_summed = 1;
         }
         if (meta.copy_to != 0) {
-            leaving.mirror_type = COPY_MIRROR;
-            meta.copy_session = CLONE_SESSION;
-            meta.copy_kind = PASS_COPY;
+            if (RECIRCULATED && meta.host_facing == 1) {
+                copy(PASS_COPIED | PASS_HOST);
+            } else if (RECIRCULATED) {
+                copy(PASS_COPIED);
+            } else if (meta.host_facing == 1) {
+                copy(PASS_HOST);
+            } else {
+                copy(0);
+            }
         }
         if (meta.drop != 0) {
             drop();
+        } else if (meta.resume != 0 && meta.host_facing == 1) {
+            pass_again(PASS_HOST);
         } else if (meta.resume != 0) {
-            pass_again(meta.resume);
+            pass_again(0);
         } else if (meta.answered == 1) {
             send(arrived.ingress_port);
         } else if (meta.next == NEXT_FLOOD) {
@@ -107,7 +138,7 @@ control arch_departure(inout headers_t hdr, inout metadata_t meta, INGRESS_PARAM
         } else if (meta.next == NEXT_NONE) {
             drop();
         } else if (meta.egress_port == RECIRCULATE_PORT) {
-            pass_again(0);
+            pass_again(0);      // what came from a host has its tag by now
         } else {
             send(meta.egress_port);
         }
@@ -125,9 +156,8 @@ control ingress_deparser(packet_out packet, inout headers_t hdr, in metadata_t m
 
     apply {
         if (leaving.mirror_type == COPY_MIRROR) {
-            copy.emit<pass_t>(meta.copy_session, { meta.copy_kind, meta.si, meta.flow, meta.label, meta.spi,
-                meta.copy_to, meta.switch_id, 0, meta.arrival_us, 0, meta.arrival_port, 0, meta.graph,
-                meta.host_facing });
+            copy.emit<pass_t>(meta.copy_session, { meta.copy_kind, meta.copy_to, meta.switch_id, meta.flow,
+                                                   meta.label, meta.first_us });
         }
         hdr.ipv4.hdr_checksum = ipv4_sum.update({ WORDS_IPV4(hdr.ipv4), meta.ipv4_rest });
         hdr.tcp.checksum = tcp_sum.update({ hdr.ipv4.src_addr, hdr.ipv4.dst_addr,
@@ -157,7 +187,7 @@ parser egress_parser(packet_in packet, out headers_t hdr, out metadata_t meta,
     }
 
     state parse_flood {
-        meta.flood_group = hdr.pass.flood_group;
+        meta.flood_group = hdr.pass.flow;
         meta.switch_id = hdr.pass.switch_id;
         packet.extract(hdr.outer);
         packet.extract(hdr.nsh);

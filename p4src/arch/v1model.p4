@@ -30,6 +30,8 @@
 #define INGRESS_PARAMETERS inout standard_metadata_t standard_metadata
 #define INGRESS_ARGUMENTS standard_metadata
 #define RECIRCULATED (standard_metadata.instance_type == INSTANCE_RECIRCULATED)
+#define AT_MOST_ONE(field) (field <= 1)
+#define ONE_LESS_6(field) field = field - 1
 #define FRAME_BYTES (bit<16>)standard_metadata.packet_length
 #define MICROSECONDS(time) time[31:0]
 #define REFUSE(why) verify(false, why); transition accept;

@@ -66,10 +66,10 @@ control flowtag_arrival_block(inout headers_t hdr, inout metadata_t meta) {
             origins.apply();
         }
         // RFC 8300, 2.2: decrement, and drop at zero.
-        if (hdr.nsh.ttl <= 1) {
+        if (AT_MOST_ONE(hdr.nsh.ttl)) {
             meta.drop = DROP_TTL;
         } else if (meta.drop == 0) {
-            hdr.nsh.ttl = hdr.nsh.ttl - 1;
+            ONE_LESS_6(hdr.nsh.ttl);
             if (hdr.outer.dst_addr[31:16] == meta.switch_id) {
                 paths.apply();
             } else {

@@ -139,6 +139,8 @@ def test_resources_of_a_switch_that_holds_its_share(tmp_path: Path) -> None:
         )
     assert set(told["nfs"]) == {"", "edge_acl", "edge_ids", "edge_nat"}
     assert of["deliver.mac"]["entries"] > 0, "entries of what every pipeline has are counted, too"
+    assert of["port.ports"]["compiler"] == {"sram": 3, "tcam": 0, "map_ram": 2}
+    assert of["neighbor.arp"]["compiler"] is None, "not measured"
     assert picture.read_text().startswith("<?xml")
 
 

@@ -39,7 +39,5 @@ PROBES = {
     "mirror": Probe("mirror", applied_to="meta"),
     "policer": Probe("policer"),
     "rewrite": Probe("rewrite"),
-    "route_2048": Probe("route", (2048, 1024, 1024)),
-    "route_8192": Probe("route", (8192, 2048, 1024)),
     "vlan": Probe("vlan"),
 }

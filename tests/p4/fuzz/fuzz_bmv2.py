@@ -35,8 +35,8 @@ Outputs = dict[int, list[bytes]]
 class Oracle:
     """A running BMv2: load a program, write entries, exchange packets."""
 
-    def __init__(self, sockets: dict[int, PacketSocket], address: str) -> None:
-        self.sockets = sockets
+    def __init__(self, sockets: dict[int, PacketSocket], address: str, pid: int) -> None:
+        self.sockets, self.pid = sockets, pid
         self.channel = grpc.insecure_channel(address)
         self.stub = p4r_grpc.P4RuntimeStub(self.channel)
         self.replication: list[p4r.Update] = []
@@ -180,7 +180,7 @@ def oracle(engine: str = "bmv2") -> Generator[Oracle, None, None]:
         root = Path(__file__).parents[3]
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=root)
-            running = Oracle(sockets, address)
+            running = Oracle(sockets, address, process.pid)
             try:
                 yield running
             finally:

@@ -331,8 +331,12 @@ def _modulo(c: CContext, hashed: str, size: Value) -> Value:
 @_primitive("keyed_hash")
 def _keyed_hash(c: CContext, params: list[Json], action: Action) -> None:
     key0, key1, *words = (to(exact(c, word, action), U64) for word in params[1:])
-    message = f"(const u32[]){{{', '.join(words)}}}"
-    code = f"((u64)prf_words({key0}, {key1}, {message}, {len(words)}))"
+    # In registers, where they are.
+    name = {1: "prf_of_one", 2: "prf_of_two"}.get(len(words), "prf_words")
+    message = ", ".join(words)
+    if len(words) > 2:
+        message = f"(const u32[]){{{message}}}, {len(words)}"
+    code = f"((u64){name}({key0}, {key1}, {message}))"
     assign(c, params[0], lambda _: Value(code, U64, 0, 0xFFFF_FFFF), action)
 
 

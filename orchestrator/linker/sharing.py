@@ -457,19 +457,29 @@ def _instance_names(new: Nodes, old: Nodes) -> dict[tuple[Core, str], str]:
     """Names of NF instances: one whose configuration is as it was stays, with its state.
 
     Another configuration is another instance beside the old one: `fw~2` for `fw`, which the worker
-    has go on with the old one's state.
+    has go on with the old one's state. It has that name on all of the NF's cores, so that state can go
+    from one to the other; another one only where a core has that name already, for something else.
     """
     running: dict[Core, dict[str, int]] = {}
+    named: dict[tuple[str, int], str] = {}
+    """By NF and configuration, what such an instance is called on some core."""
     for worker in old.bundle.workers:
         core = Core(worker.server, worker.core)
         running[core] = {name: old.spec(core, name) for name in worker.nfs}
+        for name, spec in running[core].items():
+            named.setdefault((base_name(name), spec), name)
+    cores = [Core(worker.server, worker.core) for worker in new.bundle.workers]
+    taken = {name for core in cores for name in running.get(core, {})}
     names: dict[tuple[Core, str], str] = {}
-    for worker in new.bundle.workers:
-        core = Core(worker.server, worker.core)
+    for core, worker in zip(cores, new.bundle.workers, strict=True):
         there = running.get(core, {})
         for nf in worker.nfs:
-            mine = {name: spec for name, spec in there.items() if base_name(name) == nf}
-            same = [name for name, spec in mine.items() if spec == new.spec(core, nf)]
-            fresh = (n for n in chain([nf], (f"{nf}~{i}" for i in count(2))) if n not in mine)
-            names[core, nf] = same[0] if same else next(fresh)
+            spec = new.spec(core, nf)
+            mine = [name for name, its in there.items() if base_name(name) == nf and its == spec]
+            fresh = (n for n in chain([nf], (f"{nf}~{i}" for i in count(2))) if n not in taken)
+            name = mine[0] if mine else named.get((nf, spec)) or next(fresh)
+            if not mine and name in there:
+                name = next(fresh)
+            names[core, nf] = name
+            named.setdefault((nf, spec), name)
     return names

@@ -139,6 +139,21 @@ def test_what_another_configuration_does_not_go_on_with_stays() -> None:
     assert told.moved == ()
 
 
+def test_an_instance_of_another_configuration_is_called_alike_on_all_cores() -> None:
+    """So that state goes from one that had an earlier configuration to one that had none, and back."""
+    site = Site(nat=on(napt(), 1))
+    later = napt(ipv6="drop")
+    new = site.next(nat=on(later, 2))
+    site.network.run(update(site.running, new))
+    site.running = new
+    assert {name for worker in new.workers for name in worker.nfs if "nat" in name} == {"nat~2"}
+    ports = mapped(site)
+    for workers in (1, 3):
+        assert moved(site, nat=on(later, workers))
+        answered(site, ports)
+        assert mapped(site) == ports
+
+
 def test_named_buckets_move_and_stay_where_they_were_put() -> None:
     site = Site(nat=on(napt(), 2))
     ports = mapped(site)

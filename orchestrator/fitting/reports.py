@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.fitting.steps import instance_table
-from orchestrator.targets.probes import Probe
+from orchestrator.targets.probes import ProbeProgram
 from orchestrator.targets.tna import ChipProgram, compile_for_chip
 
 SHIPPED = Path(__file__).resolve().parents[1] / "targets" / "chip_reports.json"
@@ -48,7 +48,7 @@ class ChipReport:
     tables: Mapping[str, TableReport]
 
 
-def measured(probe: Probe) -> ChipReport:
+def measured(probe: ProbeProgram) -> ChipReport:
     """What the compiler says of a block; EnvironmentMissing without one, CompileError if it refuses."""
     files = {"pipelines/probe.p4": probe.text()}
     return report_of(compile_for_chip(files, probe.chip), probe.chip)
@@ -127,9 +127,9 @@ def shipped_reports() -> Mapping[str, ChipReport]:
 
 def shipped_report(chip: str, table: str, entries: int) -> TableReport | None:
     """What a compiler took for a block's table of that size on a chip; None: none such was measured."""
-    found = (
+    reports = (
         report.tables[table]
         for report in shipped_reports().values()
         if report.chip == chip and table in report.tables
     )
-    return next((of for of in found if of.entries == entries), None)
+    return next((of for of in reports if of.entries == entries), None)

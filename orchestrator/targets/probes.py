@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeProgram:
     """A block with its constructor's arguments (entries by table), and what it is applied to."""
 
     block: str
@@ -26,17 +26,17 @@ class Probe:
 
 
 PROBES = {
-    "acl_512": Probe("acl", (512, 256, 256)),
-    "acl_2048": Probe("acl", (2048, 512, 512)),
-    "acl_4096": Probe("acl", (4096, 1024, 1024)),
-    "acl_1024_tofino": Probe("acl", (1024, 512, 256), "tofino"),
-    "classify": Probe("classify"),
-    "deliver": Probe("deliver"),
-    "deliver_tofino": Probe("deliver", chip="tofino"),
-    "dispatch": Probe("dispatch", applied_to="meta"),
-    "fabric": Probe("fabric", applied_to="meta"),
-    "mark": Probe("mark"),
-    "mirror": Probe("mirror", applied_to="meta"),
-    "policer": Probe("policer"),
-    "rewrite": Probe("rewrite"),
+    "acl_512": ProbeProgram("acl", (512, 256, 256)),
+    "acl_2048": ProbeProgram("acl", (2048, 512, 512)),
+    "acl_4096": ProbeProgram("acl", (4096, 1024, 1024)),
+    "acl_1024_tofino": ProbeProgram("acl", (1024, 512, 256), "tofino"),
+    "classify": ProbeProgram("classify"),
+    "deliver": ProbeProgram("deliver"),
+    "deliver_tofino": ProbeProgram("deliver", chip="tofino"),
+    "dispatch": ProbeProgram("dispatch", applied_to="meta"),
+    "fabric": ProbeProgram("fabric", applied_to="meta"),
+    "mark": ProbeProgram("mark"),
+    "mirror": ProbeProgram("mirror", applied_to="meta"),
+    "policer": ProbeProgram("policer"),
+    "rewrite": ProbeProgram("rewrite"),
 }

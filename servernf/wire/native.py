@@ -60,8 +60,8 @@ class Library:
             count = len(contexts) >> 4
             if count > len(room):
                 room = (ctypes.c_uint32 * count)()
-            found = asked(contexts, count, room)
-            return room[:found] if found else ()
+            due = asked(contexts, count, room)
+            return room[:due] if due else ()
 
         return places
 

@@ -20,7 +20,7 @@ from edge_switch import GRAPH, EdgeSwitch, ether, forwarding, shipped, tagged
 from scapy.layers.inet import IP, UDP
 
 from orchestrator.softswitch.codegen.keyed_hash import with_keyed_hash
-from orchestrator.softswitch.codegen.straight import Chain, chains_of
+from orchestrator.softswitch.codegen.straight import StraightRun, chains_of
 from orchestrator.softswitch.ir.program import Action, ActionCall, P4Program
 from servernf.wire.addresses import COLLECTOR_CORE, device_mac
 from servernf.wire.prf import half_siphash_32
@@ -40,21 +40,21 @@ def hashes(program: P4Program) -> list[tuple[str, Any]]:
 
 
 @cache
-def epoch() -> tuple[P4Program, Chain]:
+def epoch() -> tuple[P4Program, StraightRun]:
     """A program of which little is left but what asks for an epoch's packets, and where it does."""
     program = shipped().program
     rewritten = {a.id: a for a in with_keyed_hash(program).actions}
 
-    def words(chain: Chain) -> list[int]:
+    def words(chain: StraightRun) -> list[int]:
         actions = [rewritten[a.id] for a in chain.actions]
-        found = [p for a in actions for p in a.primitives if p["op"] == "keyed_hash"]
-        return [len(p["parameters"]) - 3 for p in found]
+        hashes = [p for a in actions for p in a.primitives if p["op"] == "keyed_hash"]
+        return [len(p["parameters"]) - 3 for p in hashes]
 
     chain = next(chain for chain in chains_of(program) if words(chain) == [2])
     return alone(program, chain.actions, chain), chain
 
 
-def alone(program: P4Program, actions: Sequence[Action], chain: Chain) -> P4Program:
+def alone(program: P4Program, actions: Sequence[Action], chain: StraightRun) -> P4Program:
     """The program with nothing but these actions, one after the other, and a chain's condition."""
     assert chain.condition is not None
     pipeline, condition = chain.condition
@@ -73,7 +73,9 @@ def alone(program: P4Program, actions: Sequence[Action], chain: Chain) -> P4Prog
     return replace(program, actions=tuple(actions), pipelines={pipeline: pipe})
 
 
-def outcome(program: P4Program, chain: Chain, fields: Mapping[tuple[str, str], int]) -> Fields:
+def outcome(
+    program: P4Program, chain: StraightRun, fields: Mapping[tuple[str, str], int]
+) -> Fields:
     """What fields have behind a chain that is `alone`; under ("", "") what its condition says."""
     assert chain.condition is not None
     pipeline, condition = chain.condition
@@ -118,7 +120,9 @@ def random_fields(program: P4Program, draw: random.Random) -> Fields:
     }
 
 
-def assert_same(program: P4Program, chain: Chain, draw: random.Random, times: int = 3) -> None:
+def assert_same(
+    program: P4Program, chain: StraightRun, draw: random.Random, times: int = 3
+) -> None:
     """The arithmetic and what becomes of it say the same; so do fields that others read."""
     rewritten = with_keyed_hash(program)
     for _ in range(times):
@@ -146,7 +150,7 @@ def changed(node: Any, at: Iterator[bool], draw: random.Random) -> Any:
     return node
 
 
-def near_misses(count: int, seed: int) -> Iterator[tuple[P4Program, Chain]]:
+def near_misses(count: int, seed: int) -> Iterator[tuple[P4Program, StraightRun]]:
     """The epoch's program with one place of its arithmetic changed."""
     program, chain = epoch()
     draw = random.Random(seed)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import cast
 
 from orchestrator.softswitch.codegen.layout import used_fields
-from orchestrator.softswitch.codegen.straight import Chain, chains_of
+from orchestrator.softswitch.codegen.straight import StraightRun, chains_of
 from orchestrator.softswitch.codegen.values import WORD, Field, Run, Values, target_of
 from orchestrator.softswitch.ir.program import (
     Action,
@@ -41,10 +41,10 @@ def with_keyed_hash(program: P4Program) -> P4Program:
     """The program with `keyed_hash` for what is that; itself where nothing is."""
     chains = chains_of(program)
     rewriting = _Rewriting(program)
-    found = [chain for chain in chains if rewriting.rewrite(chain)]
-    if not found:
+    rewritten = [chain for chain in chains if rewriting.rewrite(chain)]
+    if not rewritten:
         return program
-    rewriting.drop_unread(chains, found)
+    rewriting.drop_unread(chains, rewritten)
     return rewriting.result()
 
 
@@ -56,7 +56,7 @@ _State = tuple[int | None, int | None, int | None, int | None]
 
 def _hashes(values: Values) -> dict[int, tuple[int, ...]]:
     """Values that are hashes, and of what: the words of the key, then those of the message."""
-    found: dict[int, tuple[int, ...]] = {}
+    hashes: dict[int, tuple[int, ...]] = {}
     ways: list[tuple[_State, tuple[int, ...]]] = []
     low, high = (values.constant(number) for number in _KEYS)
     for one, other in values.sums:
@@ -74,10 +74,10 @@ def _hashes(values: Values) -> dict[int, tuple[int, ...]]:
             if taken[0] is None:
                 continue
             if word == length and (made := _finished(values, taken)) is not None:
-                found[made] = message
+                hashes[made] = message
             ways.append((taken, (*message, word)))
     return {
-        made: of for made, of in found.items() if all(values.bits[value] <= WORD for value in of)
+        made: of for made, of in hashes.items() if all(values.bits[value] <= WORD for value in of)
     }
 
 
@@ -124,7 +124,7 @@ class _Rewriting:
         self._state: set[Field] = set()
         """Metadata that is given values in runs with a hash."""
 
-    def rewrite(self, chain: Chain) -> bool:
+    def rewrite(self, chain: StraightRun) -> bool:
         """Put `keyed_hash` where values of a chain are that; whether there are any."""
         primitives = [p for action in chain.actions for p in self._of(action)]
         changed: dict[int, Json] = {}
@@ -134,20 +134,20 @@ class _Rewriting:
             run = Run(self.program, values)
             for at in places:
                 run.assign(primitives[at])
-            found = _hashes(values) if values.sums else {}
-            if not found:
+            hashes = _hashes(values) if values.sums else {}
+            if not hashes:
                 continue
             run = Run(self.program, values)
             for at in places:
                 to, source = primitives[at]["parameters"]
-                of = found.get(run.value(source))
+                of = hashes.get(run.value(source))
                 if of is not None and (words := run.words(of)) is not None:
                     changed[at] = _keyed_hash(to, words)
                 run.assign(primitives[at])
                 if self.program.headers[to["value"][0]].metadata:
                     self._state.add(to["value"])
             if chain.condition is not None and places.stop == len(primitives):
-                behind = self._answered(chain.condition, run, found)
+                behind = self._answered(chain.condition, run, hashes)
         if changed or behind:
             primitives = [changed.get(at, p) for at, p in enumerate(primitives)]
             self._put(chain.actions, primitives, behind)
@@ -163,7 +163,7 @@ class _Rewriting:
         yield range(begin, len(primitives))
 
     def _answered(
-        self, place: tuple[str, str], run: Run, found: Mapping[int, tuple[int, ...]]
+        self, place: tuple[str, str], run: Run, hashes: Mapping[int, tuple[int, ...]]
     ) -> list[Json]:
         """Have a condition read answers instead of hashes; the primitives that make them."""
         made: list[Json] = []
@@ -174,7 +174,7 @@ class _Rewriting:
             what = node["value"]
             if "op" not in what:
                 return {**node, "value": read(what)}
-            of = found.get(run.value(node))
+            of = hashes.get(run.value(node))
             if of is not None and (words := run.words(of)) is not None:
                 answer = {"type": "field", "value": (_ANSWERS, f"answer{self._answers}")}
                 self._answers += 1
@@ -203,7 +203,7 @@ class _Rewriting:
     def _of(self, action: Action) -> Sequence[Json]:
         return self._primitives.get(action.id, action.primitives)
 
-    def drop_unread(self, chains: Sequence[Chain], rewritten: Sequence[Chain]) -> None:
+    def drop_unread(self, chains: Sequence[StraightRun], rewritten: Sequence[StraightRun]) -> None:
         """Leave out assignments to what nobody reads any more."""
         read = self._read_elsewhere(chains)
         for chain in rewritten:
@@ -219,7 +219,7 @@ class _Rewriting:
                     kept.append(primitive)
                 self._primitives[action.id] = kept[::-1]
 
-    def _read_elsewhere(self, chains: Sequence[Chain]) -> set[Field]:
+    def _read_elsewhere(self, chains: Sequence[StraightRun]) -> set[Field]:
         """What is read outside chains, or in one before it is given a value there."""
         inside = {action.id for chain in chains for action in chain.actions}
         outside = tuple(a for a in self.program.actions if a.id not in inside)
@@ -275,8 +275,8 @@ def _named(node: Json) -> Iterator[Field]:
         for item in cast("list[Json]", node):
             yield from _named(item)
     elif isinstance(node, dict):
-        found = cast("dict[str, Json]", node)
-        if found.get("type") == "field" and isinstance(found["value"][0], str):
-            yield found["value"]
+        keyed = cast("dict[str, Json]", node)
+        if keyed.get("type") == "field" and isinstance(keyed["value"][0], str):
+            yield keyed["value"]
         else:
-            yield from _named(list(found.values()))
+            yield from _named(list(keyed.values()))

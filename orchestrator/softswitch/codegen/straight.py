@@ -13,7 +13,7 @@ _LEAVING = ("_jump", "_jump_if_zero", "exit")
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class StraightRun:
     """Actions without parameters that run in a row; none of them runs anywhere else."""
 
     actions: tuple[Action, ...]
@@ -21,7 +21,7 @@ class Chain:
     """(pipeline, node) of the condition behind it, where nothing else leads there."""
 
 
-def chains_of(program: P4Program) -> list[Chain]:
+def chains_of(program: P4Program) -> list[StraightRun]:
     """All of a program, each as long as it can be."""
     uses = Counter(action.id for table in program.tables() for action in table.actions)
     for pipe in program.pipelines.values():
@@ -29,7 +29,7 @@ def chains_of(program: P4Program) -> list[Chain]:
     return [chain for pipe in program.pipelines.values() for chain in _chains(pipe, uses)]
 
 
-def _chains(pipe: ControlGraph, uses: Counter[int]) -> Iterator[Chain]:
+def _chains(pipe: ControlGraph, uses: Counter[int]) -> Iterator[StraightRun]:
     steps = {name: step for name, step in _steps(pipe) if _is_straight(step[0], uses)}
     ways = Counter(_ways(pipe))
     behind = {
@@ -43,7 +43,7 @@ def _chains(pipe: ControlGraph, uses: Counter[int]) -> Iterator[Chain]:
         last = steps[names[-1]][1]
         alone = last in pipe.conditionals and ways[last] == 1
         condition = (pipe.name, last) if alone and last is not None else None
-        yield Chain(tuple(steps[name][0] for name in names), condition)
+        yield StraightRun(tuple(steps[name][0] for name in names), condition)
 
 
 def _steps(pipe: ControlGraph) -> Iterator[tuple[str, tuple[Action, str | None]]]:

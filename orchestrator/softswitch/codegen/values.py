@@ -94,11 +94,11 @@ class Values:
 
     def _symmetric(self, op: str, left: int, right: int, bits: int) -> int:
         first, second = min(left, right), max(left, right)
-        known = len(self._keys)
+        count = len(self._keys)
         made = self._made(op, first, second, bits)
-        if made == known and op == "add":
+        if made == count and op == "add":
             self.sums.append((first, second))
-        if made == known and op == "^":
+        if made == count and op == "^":
             self.with_xor.setdefault(first, []).append(second)
             self.with_xor.setdefault(second, []).append(first)
         return made

@@ -24,6 +24,8 @@ class Runtime:
     name: str
     cost: Callable[[type[NetworkFunction[Any]]], CostProfile | None]
     """What an NF is estimated to cost a core there; None: the runtime has no such NF."""
+    table_bytes: Callable[[NetworkFunction[Any]], int] = lambda _nf: 0
+    """What lookups of a configuration take of memory, where that is more than an NF's cost says."""
 
     @property
     def profile(self) -> RuntimeProfile | None:
@@ -73,7 +75,8 @@ class Runtime:
     def memory_bytes(self, nf: NetworkFunction[Any]) -> int:
         """What a worker takes at most for an NF with all the state that it may come to hold."""
         cost = self.cost_of(nf)
-        return cost.memory_bytes + cost.state_entry_bytes * nf.state_entries
+        state_bytes = cost.state_entry_bytes * nf.state_entries
+        return cost.memory_bytes + state_bytes + self.table_bytes(nf)
 
 
 def entries_of(config: NfConfig) -> int:

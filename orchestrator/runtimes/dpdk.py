@@ -9,9 +9,13 @@ from typing import Any
 
 from orchestrator.model.elements import CostProfile
 from orchestrator.nfs.base import NetworkFunction
-from orchestrator.runtimes.base import Runtime, register
+from orchestrator.runtimes.base import Runtime, entries_of, register
 
 NAME = "dpdk"
+MANY_ROUTES = 20_000
+"""Of one router, which then looks them up by DPDK's tables (docs/decisions/0141)."""
+DPDK_BYTES = 512 << 20
+"""Of a worker's process, without huge pages."""
 _SOURCE = (
     "measured: make bench ONLY=dpdk_nf_ns (98-byte frames with NSH, 4,096 flows, null to null)"
 )
@@ -46,4 +50,9 @@ def _cost(nf: type[NetworkFunction[Any]]) -> CostProfile | None:
     return None if cycles is None else CostProfile(cycles + _FORWARD_CYCLES, 0.0, _SOURCE)
 
 
-register(Runtime(NAME, _cost))
+def _table_bytes(nf: NetworkFunction[Any]) -> int:
+    """At most: routers of that many routes share what DPDK has of memory in a worker's process."""
+    return DPDK_BYTES if nf.type == "router" and entries_of(nf.config) >= MANY_ROUTES else 0
+
+
+register(Runtime(NAME, _cost, _table_bytes))

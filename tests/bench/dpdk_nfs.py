@@ -7,11 +7,15 @@ seven rounds that take turns with raw null to null.
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
+import random
 import struct
 import subprocess
 import tempfile
 import time
+import unittest.mock
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
@@ -26,6 +30,7 @@ from orchestrator.resources import shipped
 from servernf.dpdk.building import FLAGS, build, own_files
 from servernf.dpdk.engine import NfEngine
 from servernf.dpdk.memory import WORDS
+from servernf.dpdk.nfs import router
 from servernf.dpdk.process import ProcessRequest, WorkerProcess
 from servernf.dpdk.worker import DpdkWorker
 from servernf.host.compiling import SourceFiles, c_files, compiled, dpdk_flags, hyperscan_flags
@@ -289,6 +294,37 @@ def dpdk_nf_ns() -> Result:
         if kind != "vlan_pop"
     }
     return {"value": max(nf_ns.values()), "compared_with": {"forward_ns": forward}, "ns": nf_ns}
+
+
+ROUTES_FROM = 1 << 30, router.MANY_PREFIXES
+"""From how many prefixes on they are in DPDK's tables: none ever, and as in service."""
+
+
+@figure("dpdk_routes_ns", unit="ns")
+def dpdk_routes_ns() -> Result:
+    """A router of the 512,621 routes of 2014, by DPDK's tables: of one packet, to 1,000,000
+    destinations; beside it to 4,096, and routes searched as ranges."""
+    path = HERE.parents[2] / "shared" / "data" / "rib" / "ipv4_20140513.dat.gz"
+    if not path.exists():
+        raise Missing(f"../shared/data/rib/{path.name} is not here")
+    lines = (line.split() for line in gzip.decompress(path.read_bytes()).decode().splitlines())
+    prefixes = list(dict.fromkeys(words[0] for words in lines if len(words) == 2))
+    hops = {f"192.0.2.{n}": f"0a:00:00:00:01:{n:02x}" for n in range(32)}
+    ways = itertools.cycle(hops)
+    routes = [
+        {"prefix": prefix, "next_hop": way} for prefix, way in zip(prefixes, ways, strict=False)
+    ]
+    config = {"routes": routes, "neighbors": hops, "gateway_mac": "06:00:00:00:00:01"}
+    places = [net for net in map(ip_network, prefixes) if not _is_martian(net.network_address)]
+    rng = random.Random(1)
+    ns: dict[str, float] = {}
+    for flows, many in itertools.product((FLOWS, MANY_FLOWS), ROUTES_FROM):
+        to = (int(net[rng.randrange(net.num_addresses)]) for net in rng.choices(places, k=flows))
+        between = [(0x0A00_0000 + n, place) for n, place in enumerate(to)]
+        with unittest.mock.patch.object(router, "MANY_PREFIXES", many):
+            kind = "searched" if many == ROUTES_FROM[0] else "tables"
+            ns[f"{kind}_{flows}"] = measured(("router", config), between=between)[2]
+    return {"value": ns[f"tables_{MANY_FLOWS}"], "compared_with": ns}
 
 
 PYTHON_FRAMES, PYTHON_BATCH = 8192, 64

@@ -5,8 +5,10 @@
  * martian addresses (RFC 1812, 5.3; RFC 3927, 7; RFC 4291, 2.5).
  *
  * Prefixes come as the ranges between which the answer changes, at most twice as many as routes, so the longest match is
- * one search (`ranges.h`; for IPv6 a binary one), and no size of a table need be known before.
+ * one search (`ranges.h`; for IPv6 a binary one), and no size of a table need be known before. Many come as prefixes,
+ * too, for DPDK's tables (`fib.h`).
  */
+#include "fib.h"
 #include "icmp_errors.h"
 #include "ranges.h"
 
@@ -15,7 +17,7 @@
 
 enum { NOT_IP, NOT_FOR_GATEWAY, MARTIAN, TTL, TOO_BIG, NO_ROUTE, NO_NEIGHBOR };
 
-struct route {
+struct route { /* where prefixes lead to: all that lead to the same have one */
     u8 macs[MACS]; /* destination, source */
     u8 has_macs, port, unused[2];
 };
@@ -25,6 +27,8 @@ struct router {
     struct teller teller;
     struct ranges ipv4; /* these say a route each */
     struct addresses ipv6;
+    struct fib *fib4, *fib6; /* and so do these */
+    u32 count;
     struct route routes[];
 };
 
@@ -33,6 +37,8 @@ static void fini(struct nf *nf)
     struct router *router = (struct router *)nf;
     ranges_free(&router->ipv4);
     addresses_free(&router->ipv6);
+    fib_free(router->fib4);
+    fib_free(router->fib6);
     free(router);
 }
 
@@ -65,7 +71,12 @@ static struct nf *init(struct reader *config, const struct shared *memory)
                 ranges_make(&router->ipv4, &ipv4) && addresses_read(&router->ipv6, config, count);
     addresses_free(&ipv4);
     if (good) {
+        router->fib4 = fib_make(config, 4, count);
+        router->fib6 = fib_make(config, 6, count);
+    }
+    if (good && !config->bad) {
         router->nf.ports = ports;
+        router->count = count;
         return &router->nf;
     }
     fini(&router->nf);
@@ -115,22 +126,50 @@ static u8 refused(const struct router *router, const struct packet *p, u128 dest
     return NO_ROUTE;
 }
 
+/* Where packets of one version go by their destinations, of those that go on. */
+static void look_up(const struct fib *fib, u8 version, struct packet *const *packets, u32 count,
+                    const u128 *destinations, const u8 *why, u32 *found)
+{
+    u128 asked[MOST_FRAMES];
+    u32 numbers[MOST_FRAMES], index[MOST_FRAMES], some = 0;
+    for (u32 i = 0; i < count; i++)
+        if (packets[i]->version == version && why[i] == NO_ROUTE) {
+            asked[some] = destinations[i];
+            index[some++] = i;
+        }
+    fib_look(fib, asked, some, numbers);
+    for (u32 i = 0; i < some; i++)
+        found[index[i]] = numbers[i];
+}
+
 static void process_burst(struct nf *nf, struct packet *const *packets, u32 count, u64 now_us)
 {
     const struct router *router = (const struct router *)nf;
+    const struct fib *fib4 = fib_built(router->fib4), *fib6 = fib_built(router->fib6);
+    u128 destinations[MOST_FRAMES];
+    u32 found[MOST_FRAMES];
+    u8 why[MOST_FRAMES];
+    for (u32 i = 0; i < count; i++) {
+        const struct packet *p = packets[i];
+        destinations[i] = p->version ? packet_destination(p) : 0;
+        why[i] = refused(router, p, destinations[i]);
+        found[i] = NO_NUMBER;
+        if (why[i] != NO_ROUTE || (p->version == 4 ? fib4 : fib6))
+            continue;
+        found[i] = p->version == 4 ? ranges_number(&router->ipv4, (u32)destinations[i])
+                                   : addresses_range(&router->ipv6, destinations[i]);
+    }
+    if (fib4)
+        look_up(fib4, 4, packets, count, destinations, why, found);
+    if (fib6)
+        look_up(fib6, 6, packets, count, destinations, why, found);
     for (u32 i = 0; i < count; i++) {
         struct packet *p = packets[i];
-        u128 destination = p->version ? packet_destination(p) : 0;
-        u8 why = refused(router, p, destination);
-        u32 found = NO_NUMBER;
-        if (why == NO_ROUTE)
-            found = p->version == 4 ? ranges_number(&router->ipv4, (u32)destination)
-                                    : addresses_range(&router->ipv6, destination);
-        if (found == NO_NUMBER) {
-            refuse(router, p, why, now_us);
+        if (found[i] >= router->count) {
+            refuse(router, p, why[i], now_us);
             continue;
         }
-        const struct route *route = &router->routes[found];
+        const struct route *route = &router->routes[found[i]];
         static const u8 nobody[6];
         if (route->has_macs && !memcmp(route->macs, nobody, sizeof nobody)) {
             refuse(router, p, NO_NEIGHBOR, now_us);
@@ -143,8 +182,17 @@ static void process_burst(struct nf *nf, struct packet *const *packets, u32 coun
     }
 }
 
+/* How many prefixes are looked up by DPDK's tables. */
+static const char *stats(struct nf *nf, struct reader *asked, struct writer *w)
+{
+    const struct router *router = (const struct router *)nf;
+    (void)asked;
+    write_u32(w, fib_count(router->fib4) + fib_count(router->fib6));
+    return NULL;
+}
+
 static const char *const reasons[] = {"not_ip", "not_for_gateway", "martian", "ttl",
                                        "too_big", "no_route", "no_neighbor", NULL};
 static struct nf_ops ops = {.name = "router", .reasons = reasons, .init = init, .process_burst = process_burst,
-                            .fini = fini};
+                            .fini = fini, .stats = stats};
 NF(ops)

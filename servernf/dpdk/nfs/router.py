@@ -1,5 +1,5 @@
-"""router: ports, the gateway's MAC, whom it tells, routes (MACs, whether there are any, port), and by
-version ranges of destinations.
+"""router: ports, the gateway's MAC, whom it tells, where prefixes lead to (MACs, whether there are any,
+port), by version ranges of destinations, and by version prefixes, if they are many.
 
 A range reaches to where the next one begins; the longest prefix that it lies in is worked out here.
 """
@@ -7,7 +7,8 @@ A range reaches to where the next one begins; the longest prefix that it lies in
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from servernf.dpdk.forms import Making, addresses, form, words
@@ -18,6 +19,13 @@ from servernf.wire.fields import Fields, Network
 _GATEWAY = GATEWAY_MAC.to_bytes(6, "big")
 _NO_ROUTE = 0xFFFF_FFFF
 _ROUTE = struct.Struct("=12sBB2x")
+_PREFIX = struct.Struct("=QQII")
+_WORD = (1 << 64) - 1
+MANY_PREFIXES = 20_000
+"""Of a version, which are worth what DPDK's tables take of memory (c/fib.h)."""
+
+Prefix = tuple[int, int, int]
+"""First address, length, number of where it leads to."""
 
 
 @form("router")
@@ -30,19 +38,34 @@ def router(config: Fields, making: Making) -> bytes:
     if config.has("gateway_mac"):
         gateway = config.mac("gateway_mac")
     ports = making.nf.ports
-    routes: list[bytes] = []
+    routes: dict[bytes, int] = {}
     tables: dict[int, dict[Network, int]] = {4: {}, 6: {}}
-    for index, item in enumerate(config.objects("routes")):
+    for item in config.objects("routes"):
         hop = item.address("next_hop") if item.has("next_hop") else None
         there = macs[hop] + gateway if hop is not None else bytes(12)
         port = ports.index(item.text("port", "outside"))
-        routes.append(_ROUTE.pack(there, hop is not None, port))
+        route = _ROUTE.pack(there, hop is not None, port)
         prefix = item.prefix("prefix")
         assert prefix is not None
-        tables[prefix.version][prefix] = index
+        tables[prefix.version][prefix] = routes.setdefault(route, len(routes))
     head = struct.pack("=II", len(ports), len(routes)) + gateway + _teller(making)
     head += b"".join(routes)
-    return head + addresses(ranges(tables[4])) + addresses(ranges(tables[6]))
+    told = {version: distinct(tables[version]) for version in (4, 6)}
+    if any(len(prefixes) >= MANY_PREFIXES for prefixes in told.values()):
+        nf = making.nf
+        making.metrics = lambda: {
+            "fib_prefixes": int.from_bytes(making.stats(b""), sys.byteorder),
+            **nf.state.counts,
+        }
+    searched = [addresses(ranges(told[v], width)) for v, width in ((4, 32), (6, 128))]
+    return b"".join((head, *searched, *map(_prefixes, told.values())))
+
+
+def _prefixes(told: Sequence[Prefix]) -> bytes:
+    """As DPDK's tables ask for them, if they are many."""
+    many = told if len(told) >= MANY_PREFIXES else ()
+    packed = [_PREFIX.pack(first & _WORD, first >> 64, *rest) for first, *rest in many]
+    return struct.pack("=I", len(packed)) + b"".join(packed)
 
 
 def _teller(making: Making) -> bytes:
@@ -55,11 +78,26 @@ def _teller(making: Making) -> bytes:
     return struct.pack("=3I", versions, nf.mtu, pace) + addresses_told
 
 
-def ranges(prefixes: Mapping[Network, int]) -> Iterator[tuple[int, int]]:
-    """(first address, number of the longest prefix) wherever the number changes; all begins at 0."""
-    width = next((p.max_prefixlen for p in prefixes), 0)
+def distinct(prefixes: Mapping[Network, int]) -> list[Prefix]:
+    """In order, the prefixes that say another number than the longest around them."""
     # Numbers from here on: what a network's object works out of itself takes six times as long.
     begins = sorted((int(p.network_address), p.prefixlen, prefixes[p]) for p in prefixes)
+    width = next((p.max_prefixlen for p in prefixes), 0)
+    within = [(1 << width, _NO_ROUTE)]
+    """(first address behind, number) of the prefixes that the place is in, the longest last."""
+    told: list[Prefix] = []
+    for first, length, number in begins:
+        while within[-1][0] <= first:
+            within.pop()
+        if within[-1][1] != number:
+            within.append((first + (1 << width - length), number))
+            told.append((first, length, number))
+    return told
+
+
+def ranges(prefixes: Iterable[Prefix], width: int) -> Iterator[tuple[int, int]]:
+    """(first address, number of the longest prefix) wherever the number changes; all begins at 0.
+    Prefixes, of addresses of so many bits, are in order."""
     within: list[tuple[int, int]] = []
     """(first address behind, number) of the prefixes that the place is in, the longest last."""
     changes = {0: _NO_ROUTE}
@@ -70,7 +108,7 @@ def ranges(prefixes: Mapping[Network, int]) -> Iterator[tuple[int, int]]:
             behind, _ = within.pop()
             changes[behind] = within[-1][1] if within else _NO_ROUTE
 
-    for first, length, number in begins:
+    for first, length, number in prefixes:
         leave(first)
         within.append((first + (1 << width - length), number))
         changes[first] = number

@@ -18,9 +18,11 @@ from orchestrator.graph import load_topology
 from orchestrator.model.elements import CostProfile
 from orchestrator.model.graph import ServiceGraph
 from orchestrator.model.topology import Topology
+from orchestrator.nfs import lookup
 from orchestrator.placement.resources import used_by
-from orchestrator.runtimes import Runtime, base, register, runtime
+from orchestrator.runtimes import Runtime, base, dpdk, register, runtime
 from orchestrator.runtimes.base import DEFAULT
+from servernf.dpdk.nfs import router
 from servernf.proto import vnf_pb2
 from servernf.python.local import LocalWorker
 
@@ -94,6 +96,18 @@ def test_memory_is_that_of_the_servers_runtime() -> None:
     made = compile_graph(CompileRequest(graph("napt"), there))
     (server,) = set(cores(made))
     assert used_by({"g": made.bundle}, there).memory_bytes[server] == 7 << 20
+
+
+def test_a_router_of_many_routes_takes_the_memory_that_dpdk_has() -> None:
+    assert dpdk.MANY_ROUTES == router.MANY_PREFIXES, "it is the worker that decides"
+    cls, there = lookup("router"), runtime("dpdk")
+    routes = [{"prefix": f"10.{n >> 8}.{n & 255}.0/24"} for n in range(dpdk.MANY_ROUTES)]
+    few, many = (
+        cls("r", cls.Config.model_validate({"routes": routes[:count]}))
+        for count in (dpdk.MANY_ROUTES - 1, dpdk.MANY_ROUTES)
+    )
+    assert there.memory_bytes(many) - there.memory_bytes(few) == dpdk.DPDK_BYTES
+    assert runtime("python").memory_bytes(many) == runtime("python").memory_bytes(few)
 
 
 def test_an_nf_that_no_runtime_has_is_refused_by_name() -> None:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -226,34 +225,6 @@ def test_counters_and_levels_go_on_with_the_next_configuration(worker: DpdkWorke
     assert (counts["g/nf.packets"], counts["g/nf.drop.rate"]) == (3, 1)
     assert counts["g/nf.rule1.inside.green"] == 2
     assert counts["g/nf.rule0.inside.green"] == 0
-
-
-@pytest.mark.parametrize("count", [0, 1, 40, 5_000])
-def test_routes_are_found_as_by_the_python_runtime(worker: DpdkWorker, count: int) -> None:
-    """Where the longest prefix changes, one address before and one behind; prefixes of all lengths."""
-    rng = random.Random(count)
-    places: set[int] = set()
-    routes: dict[str, str] = {}
-    for _ in range(count):
-        bits = rng.choice((*range(33), 24, 24, 24, 32))
-        prefix = ip_network((rng.getrandbits(32), bits), strict=False)
-        routes[str(prefix)] = f"port{rng.randrange(6)}"
-        for end in (int(prefix.network_address), int(prefix.broadcast_address)):
-            places |= {max(end - 1, 0), end, min(end + 1, (1 << 32) - 1)}
-    config = {"routes": [{"prefix": p, "port": port} for p, port in routes.items()]}
-    wanted = [*rng.sample(sorted(places), min(len(places), 800)), 0xC633_6409]
-    some = [tagged(udp("10.0.0.1", 7, str(IPv4Address(place)), 9), 40) for place in wanted]
-    left: list[list[bytes]] = []
-    for one in (worker, Worker("w", worker.core_mac)):
-        one.configure("g", [NfSpec("g/nf", "router", json.dumps(config))])
-        for number, port in enumerate(sorted(set(routes.values()))):
-            out = [ExitHop(NEXT, 100 + number, 7)]
-            one.service_chain("g/nf", ChainScope(40, 255, "inside", port), out)
-        if not routes:
-            one.service_chain("g/nf", ChainScope(40, 255, "inside"), [OUT])
-        left.append(one.process(some))
-    assert left[0] == left[1]
-    assert (len(left[0]) > 100) == (count > 1)
 
 
 def test_instances_come_and_go_without_end(worker: DpdkWorker) -> None:

@@ -381,8 +381,15 @@ static const struct step *step_of(const struct tables *t, u32 path)
 #define TAG_MASK 0xFFFFE03F0FFF0000u
 #define TAG_IS 0x894F000601030000u
 
+/* The path of the packet before, which is most often the next one's, and where it leads. */
+struct entered {
+    u32 path;
+    const struct step *step; /* NULL: nowhere, as path 0 */
+};
+
 /* Read a frame's tag, and parse the frame in it; what is wrong, or LOST_REASONS. */
-static inline enum lost enter(struct packet *p, const struct received *f, const struct tables *t)
+static inline enum lost enter(struct packet *p, const struct received *f, const struct tables *t,
+                              struct entered *before)
 {
     const u8 *at = f->bytes;
     u64 to;
@@ -403,7 +410,9 @@ static inline enum lost enter(struct packet *p, const struct received *f, const 
     if (unlikely(p->ttl <= 1))
         return NSH_TTL;
     u32 path = p->path = (u32)load_be(at + 18, 4);
-    p->step = t && path ? step_of(t, path) : NULL;
+    if (path != before->path)
+        *before = (struct entered){path, t && path ? step_of(t, path) : NULL};
+    p->step = before->step;
     if (unlikely(!p->step))
         return UNKNOWN_PATH;
     memcpy(p->words, at + 22, sizeof p->words);
@@ -411,7 +420,7 @@ static inline enum lost enter(struct packet *p, const struct received *f, const 
     p->at = f->bytes + TAG_BYTES;
     p->size = f->size - TAG_BYTES;
     p->room = HEADROOM;
-    if (unlikely(!packet_parse(p)))
+    if (unlikely(!packet_parse_inline(p)))
         return MALFORMED;
     return unlikely(gates_open) && !gates_pass && gates_keep(p, f) ? KEPT : LOST_REASONS;
 }
@@ -617,6 +626,7 @@ static void lose_frame(struct packet *p, const struct received *f, enum lost why
 u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct sent *sent)
 {
     struct packet packets[MOST_FRAMES], *waiting[MOST_FRAMES];
+    struct entered before = {0};
     u32 all = 0, out = 0, calls = 0;
     beside_count = 0;
     events_us = now_us;
@@ -626,7 +636,7 @@ u32 engine_burst(const struct received *frames, u32 count, u64 now_us, struct se
         packets[i].index = (u8)i;
         packets[i].branch = 0;
         packets[i].leaving = NULL;
-        enum lost why = enter(&packets[i], &frames[i], tables);
+        enum lost why = enter(&packets[i], &frames[i], tables, &before);
         if (likely(why == LOST_REASONS))
             waiting[all++] = &packets[i];
         else if (why != KEPT)

@@ -26,6 +26,7 @@ from orchestrator.graph import functions_of, load_topology
 from orchestrator.model.packet import Packet
 from orchestrator.nfs.acl import Acl
 from orchestrator.nfs.matching import first_output
+from orchestrator.nfs.router import is_martian
 from orchestrator.oracle.driver import NamedConversation
 from orchestrator.oracle.packets import corner_scenarios
 from orchestrator.targets.pipelines import SHIPPED, p4info
@@ -40,6 +41,13 @@ def _sent(scenario: NamedConversation) -> list[tuple[str, bytes]]:
     """What a conversation of single frames sends."""
     conversation = scenario.begin()
     return [next(conversation)]
+
+
+def _is_refused(packet: Packet | None) -> bool:
+    """Whether the router behind the list drops it for its addresses."""
+    if packet is None or packet.version not in (4, 6):
+        return False
+    return any(is_martian(packet.version, address) for address in (packet.src, packet.dst))
 
 
 def test_verdicts_are_the_first_matchs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +72,7 @@ def test_verdicts_are_the_first_matchs(tmp_path: Path, monkeypatch: pytest.Monke
         for scenario in corner_scenarios(graph, topology, 1)
         if scenario.name.endswith("list.inside.rules")
         for host, frame in _sent(scenario)
-        if host == "h1"
+        if host == "h1" and not _is_refused(Packet.parse(frame))
     ]
     random.Random(1).shuffle(frames)
     function = functions_of(graph)["list"]

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,9 +100,18 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
     with own_folders():
         script = _start(folder, target, "--certificates", "certs")
         try:
-            yield Own(folder, target, _hosts(script, folder))
+            hosts = _hosts(script, folder)
+            eventually(_all_listen, what="the switches' servers")
+            yield Own(folder, target, hosts)
         finally:
             _end(script)
+
+
+def _all_listen() -> bool:
+    """The script has started them, and does not wait until they listen."""
+    for port in range(50051, 50055):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    return True
 
 
 def _start(folder: Path, target: str, *words: str) -> subprocess.Popen[bytes]:
